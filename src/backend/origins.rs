@@ -1,0 +1,170 @@
+//! What queries and imports say to a store.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{ListedOrigin, ListerKey, Timestamp, VisitStatus, VisitType};
+
+/// Which listed origins.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct OriginQuery {
+    /// Of this lister.
+    pub lister: Option<String>,
+    /// Of this instance.
+    pub instance: Option<String>,
+    /// Of this visit type.
+    pub visit_type: Option<VisitType>,
+    /// Whose URL begins so.
+    pub url_prefix: Option<String>,
+    /// Gone and disabled ones too.
+    pub all: bool,
+}
+
+impl OriginQuery {
+    /// Everything, gone and disabled ones too.
+    #[must_use]
+    pub fn everything() -> Self {
+        Self { all: true, ..Self::default() }
+    }
+}
+
+/// A place in the order of origins. Opaque: give back what a page gave.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PageToken(pub Vec<u8>);
+
+/// A page of listed origins.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct OriginPage {
+    /// The origins, each with the key of its lister.
+    pub origins: Vec<(ListerKey, ListedOrigin)>,
+    /// Where the next page begins; none after the last one.
+    pub next: Option<PageToken>,
+}
+
+impl OriginPage {
+    /// A page: stores make them.
+    #[must_use]
+    pub fn new(origins: Vec<(ListerKey, ListedOrigin)>, next: Option<PageToken>) -> Self {
+        Self { origins, next }
+    }
+}
+
+/// An origin brought from elsewhere.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct ImportedOrigin {
+    /// Who listed it.
+    pub lister: String,
+    /// The instance it was listed on.
+    pub instance: String,
+    /// Its URL.
+    pub url: String,
+    /// How it is visited.
+    pub visit_type: VisitType,
+    /// When upstream last changed, where known.
+    #[serde(default)]
+    pub last_update: Option<Timestamp>,
+    /// When it was first listed; now where unknown.
+    #[serde(default)]
+    pub first_seen: Option<Timestamp>,
+    /// What the archive knows of its visits.
+    #[serde(default)]
+    pub visits: Option<ImportedVisits>,
+}
+
+impl ImportedOrigin {
+    /// An origin of which nothing more is known.
+    pub fn new(lister: &ListerKey, url: impl Into<String>, visit_type: VisitType) -> Self {
+        Self {
+            lister: lister.name.clone(),
+            instance: lister.instance.clone(),
+            url: url.into(),
+            visit_type,
+            last_update: None,
+            first_seen: None,
+            visits: None,
+        }
+    }
+}
+
+/// What the archive knows of an origin's visits.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+#[serde(default)]
+pub struct ImportedVisits {
+    /// When the last visit ended, however it did.
+    pub last_visit: Option<Timestamp>,
+    /// When the last visit ended that archived the whole origin.
+    pub last_successful: Option<Timestamp>,
+    /// How the last visit ended.
+    pub status: Option<VisitStatus>,
+    /// The last snapshot.
+    pub last_snapshot: Option<String>,
+}
+
+/// What an import changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Imported {
+    /// Origins not known before.
+    pub new: u64,
+    /// Known origins of which something changed.
+    pub changed: u64,
+    /// Known origins of which nothing did.
+    pub unchanged: u64,
+    /// Origins whose URL is no origin's.
+    pub refused: u64,
+}
+
+impl Imported {
+    /// Adds another import's counts.
+    pub fn add(&mut self, other: Self) {
+        self.new += other.new;
+        self.changed += other.changed;
+        self.unchanged += other.unchanged;
+        self.refused += other.refused;
+    }
+}
+
+/// A place in the order of changes; zero is before the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ChangeToken(pub u64);
+
+/// What kind of change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ChangeKind {
+    /// Listed for the first time.
+    New,
+    /// Something that its lister says of it changed.
+    Changed,
+    /// Gone upstream.
+    Gone,
+    /// Listed again after it was gone.
+    Back,
+    /// Listed under another URL.
+    Renamed,
+}
+
+/// A change of a listed origin.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Change {
+    /// Its place in the order.
+    pub token: ChangeToken,
+    /// When it was committed.
+    pub at: Timestamp,
+    /// What kind.
+    pub kind: ChangeKind,
+    /// Who lists it.
+    pub lister: String,
+    /// The instance it is listed on.
+    pub instance: String,
+    /// Its URL.
+    pub url: String,
+    /// How it is visited.
+    pub visit_type: VisitType,
+}

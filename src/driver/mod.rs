@@ -1,0 +1,1 @@
+//! Runs a lister to its end.

@@ -1,0 +1,1 @@
+//! Small HTML tools for listers that read pages.

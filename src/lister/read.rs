@@ -1,0 +1,199 @@
+//! Small tools that keep listers short: JSON with the place of an error, `Link`, query parameters,
+//! dates.
+
+use serde::de::DeserializeOwned;
+use url::Url;
+
+use super::{ListerError, ListerErrorKind};
+use crate::model::Timestamp;
+use crate::transport::Response;
+
+impl Response {
+    /// Reads the body as JSON.
+    ///
+    /// # Errors
+    /// [`ListerErrorKind::Parse`] naming the place (`projects[17].date_modified`), or saying that
+    /// it is HTML, empty or cut; [`ListerErrorKind::Io`] when a spooled body cannot be read.
+    pub fn json<T: DeserializeOwned>(&self) -> Result<T, ListerError> {
+        let bytes = self.body.bytes().map_err(io)?;
+        let mut json = serde_json::Deserializer::from_slice(&bytes);
+        let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+            let place = e.path().to_string();
+            let inner = e.into_inner();
+            let what = if inner.is_eof() {
+                format!("the body ends too early, after {} bytes", bytes.len())
+            } else if place == "." {
+                format!("no JSON ({inner}): {}", excerpt(&bytes))
+            } else {
+                format!("at {place}: {inner}")
+            };
+            ListerError::parse(what).with_source(inner)
+        })?;
+        json.end().map_err(|e| {
+            ListerError::parse(format!("more after the end of the JSON ({e})")).with_source(e)
+        })?;
+        Ok(value)
+    }
+
+    /// The body as text; bytes that are no UTF-8 are replaced.
+    ///
+    /// # Errors
+    /// [`ListerErrorKind::Io`] when a spooled body cannot be read.
+    pub fn text(&self) -> Result<String, ListerError> {
+        let bytes = self.body.bytes().map_err(io)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// The target of a `Link` header with this `rel` (RFC 8288), made absolute by the answer's URL.
+    ///
+    /// ```
+    /// use lamplighter::transport::{Body, Response};
+    /// # use lamplighter::model::Timestamp;
+    /// let r = Response::new(200, "https://h/a?page=1".parse()?, Body::from("[]"), Timestamp::EPOCH)
+    ///     .with_header("link", "</a?page=2>; rel=\"next\", </a?page=9>; rel=last");
+    /// assert_eq!(r.link("next").unwrap().as_str(), "https://h/a?page=2");
+    /// assert_eq!(r.link("prev"), None);
+    /// # Ok::<(), url::ParseError>(())
+    /// ```
+    #[must_use]
+    pub fn link(&self, rel: &str) -> Option<Url> {
+        let links = self.headers.get_all("link").iter().filter_map(|v| v.to_str().ok());
+        let mut found = links
+            .flat_map(split_links)
+            .filter(|(_, rels)| rels.split_ascii_whitespace().any(|r| r.eq_ignore_ascii_case(rel)));
+        found.next().and_then(|(target, _)| self.url.join(target).ok())
+    }
+}
+
+/// (target, rels) of each link of one `Link` header. A comma in a target does not end it.
+fn split_links(header: &str) -> Vec<(&str, &str)> {
+    let mut links = Vec::new();
+    let mut rest = header;
+    while let Some((_, after)) = rest.split_once('<') {
+        let Some((target, after)) = after.split_once('>') else { break };
+        let (parameters, next) = split_outside_quotes(after);
+        let rel = parameters
+            .split(';')
+            .filter_map(|p| p.split_once('='))
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case("rel"))
+            .map_or("", |(_, value)| value.trim().trim_matches('"'));
+        links.push((target.trim(), rel));
+        rest = next;
+    }
+    links
+}
+
+fn split_outside_quotes(text: &str) -> (&str, &str) {
+    let mut quoted = false;
+    for (i, c) in text.char_indices() {
+        match c {
+            '"' => quoted = !quoted,
+            ',' if !quoted => return text.split_at(i),
+            _ => {}
+        }
+    }
+    (text, "")
+}
+
+fn io(e: std::io::Error) -> ListerError {
+    ListerError::new(ListerErrorKind::Io, "the spooled body").with_source(e)
+}
+
+/// The beginning of a body on one line, for an error.
+fn excerpt(bytes: &[u8]) -> String {
+    let head = bytes.get(..bytes.len().min(80)).unwrap_or_default();
+    let text = String::from_utf8_lossy(head).replace(['\n', '\r', '\t'], " ");
+    format!("{:?}", text.trim())
+}
+
+/// The first value of a query parameter.
+///
+/// ```
+/// let url = "https://h/p?since=42&x=".parse()?;
+/// assert_eq!(lamplighter::lister::query_param(&url, "since").as_deref(), Some("42"));
+/// assert_eq!(lamplighter::lister::query_param(&url, "page"), None);
+/// # Ok::<(), url::ParseError>(())
+/// ```
+#[must_use]
+pub fn query_param(url: &Url, key: &str) -> Option<String> {
+    url.query_pairs().find(|(k, _)| k == key).map(|(_, v)| v.into_owned())
+}
+
+/// Sixteen bytes of SHA-256, in hex: a fingerprint of what an index says of an item.
+#[must_use]
+pub fn fingerprint(of: impl AsRef<[u8]>) -> String {
+    crate::model::digest128(of.as_ref()).iter().map(|b| format!("{b:02x}")).collect()
+}
+
+/// Reads a date given as seconds since the epoch, in a number or a string, whole or with a fraction.
+///
+/// ```
+/// use lamplighter::lister::seconds_date;
+/// assert_eq!(seconds_date("1431549005.25").unwrap().to_string(), "2015-05-13T20:30:05.250Z");
+/// assert_eq!(seconds_date("soon"), None);
+/// ```
+#[must_use]
+pub fn seconds_date(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let whole: i64 = whole.parse().ok()?;
+    if !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let micros: i64 = format!("{fraction:0<6.6}").parse().ok()?;
+    let negative = text.starts_with('-');
+    let micros = if negative { -micros } else { micros };
+    Some(Timestamp::from_micros(whole.checked_mul(1_000_000)?.checked_add(micros)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::transport::Body;
+
+    fn answer(body: &'static str) -> Response {
+        Response::new(200, Url::parse("https://h/p").unwrap(), Body::from(body), Timestamp::EPOCH)
+    }
+
+    #[test]
+    fn a_json_error_names_its_place() {
+        #[derive(Debug, serde::Deserialize)]
+        #[allow(dead_code, reason = "only its shape matters")]
+        struct Item {
+            id: u64,
+        }
+        #[derive(Debug, serde::Deserialize)]
+        #[allow(dead_code, reason = "only its shape matters")]
+        struct Answer {
+            items: Vec<Item>,
+        }
+        let error = |body| answer(body).json::<Answer>().unwrap_err().to_string();
+        assert!(error(r#"{"items":[{"id":1},{"id":"x"}]}"#).contains("items[1].id"));
+        assert!(error("<html>down</html>").contains("no JSON"));
+        assert!(error("<html>down</html>").contains("<html>down"));
+        assert!(error(r#"{"items":[{"id":1}"#).contains("ends too early"));
+        assert!(error("").contains("ends too early"));
+        assert!(error(r#"{"items":[]} x"#).contains("more after the end"));
+        assert!(answer(r#"{"items":[{"id":7}]}"#).json::<Answer>().is_ok());
+    }
+
+    #[test]
+    fn links_survive_commas_and_other_relations() {
+        let r = answer("").with_header(
+            "link",
+            "<https://h/p?a=1,2>; rel=\"prev\"; title=\"x, y\", <https://h/p?a=3>; rel=\"last next\"",
+        );
+        assert_eq!(r.link("next").unwrap().as_str(), "https://h/p?a=3");
+        assert_eq!(r.link("prev").unwrap().as_str(), "https://h/p?a=1,2");
+        assert_eq!(answer("").with_header("link", "<broken").link("next"), None);
+    }
+
+    #[test]
+    fn seconds_are_read_with_and_without_a_fraction() {
+        assert_eq!(seconds_date("0").unwrap(), Timestamp::EPOCH);
+        assert_eq!(seconds_date("-1.5").unwrap().as_micros(), -1_500_000);
+        assert_eq!(seconds_date("12x"), None);
+        assert_eq!(seconds_date(""), None);
+        assert_eq!(seconds_date("99999999999999999999"), None);
+    }
+}

@@ -1,0 +1,238 @@
+//! What is known of an origin, and the pure folds that keep it.
+
+use std::time::Duration;
+
+use crate::model::{Disabled, Gone, Outcome, Timestamp, VisitStats, VisitStatus};
+
+/// What is known of one (url, visit type): listing facts over all its listers, visit history,
+/// wishes. Stores fold it with [`observe_listing`] and [`observe_visit`]; policies read it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Facts {
+    /// A hash of URL and visit type: the seed of all jitter.
+    pub seed: u64,
+    /// Whether at least one lister lists it, does not say gone, and wants it visited.
+    pub enabled: bool,
+    /// Set when all its listers say that it is gone.
+    pub gone: Option<Gone>,
+    /// Set when visits were stopped by failures.
+    pub disabled_by_failures: Option<Disabled>,
+    /// Set when a person stopped its visits.
+    pub disabled_by_hand: Option<Disabled>,
+    /// When the first lister first listed it.
+    pub first_seen: Timestamp,
+    /// When upstream last changed, as listed: the newest over its listers.
+    pub last_update: Option<Timestamp>,
+    /// Up to when its listers would have told of a change.
+    pub last_listed: Option<Timestamp>,
+    /// Its visits so far.
+    pub visits: VisitStats,
+    /// Set when a visit was asked for, until one that was claimed later has ended.
+    pub requested_at: Option<Timestamp>,
+    /// No visit before this, because of failures.
+    pub hold_until: Option<Timestamp>,
+}
+
+impl Facts {
+    /// A new origin, listed and enabled.
+    #[must_use]
+    pub fn new(seed: u64, first_seen: Timestamp) -> Self {
+        Self {
+            seed,
+            enabled: true,
+            gone: None,
+            disabled_by_failures: None,
+            disabled_by_hand: None,
+            first_seen,
+            last_update: None,
+            last_listed: None,
+            visits: VisitStats::default(),
+            requested_at: None,
+            hold_until: None,
+        }
+    }
+}
+
+/// What one listing said of an origin.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct Listing {
+    /// When the lister looked.
+    pub at: Timestamp,
+    /// When upstream last changed, where the listing says so.
+    pub last_update: Option<Timestamp>,
+    /// Whether the lister wants it visited.
+    pub enabled: bool,
+    /// Set when upstream says that it is gone.
+    pub gone: Option<Gone>,
+}
+
+impl Listing {
+    /// A listing that saw it live at `at`.
+    #[must_use]
+    pub fn new(at: Timestamp, last_update: Option<Timestamp>) -> Self {
+        Self { at, last_update, enabled: true, gone: None }
+    }
+
+    /// Says whether the lister wants it visited.
+    #[must_use]
+    pub fn with_enabled(mut self, enabled: bool) -> Self {
+        self.enabled = enabled;
+        self
+    }
+
+    /// Says that it is gone.
+    #[must_use]
+    pub fn with_gone(mut self, gone: Option<Gone>) -> Self {
+        self.gone = gone;
+        self
+    }
+}
+
+/// Folds a listing in. What failures or a person disabled stays disabled: a listing writes only
+/// what listers say (defect D6). An origin that was not found and is listed again may be visited
+/// at once.
+pub fn observe_listing(facts: &mut Facts, listing: &Listing) {
+    facts.last_update = facts.last_update.max(listing.last_update);
+    facts.last_listed = facts.last_listed.max(Some(listing.at));
+    facts.enabled = listing.enabled && listing.gone.is_none();
+    facts.gone = listing.gone;
+    let reappeared = facts.visits.last_status == Some(VisitStatus::NotFound)
+        && facts.visits.last_visit < Some(listing.at)
+        && listing.gone.is_none();
+    if reappeared {
+        facts.hold_until = None;
+    }
+}
+
+/// Folds a visit in. One that ended before the last known one is only counted: its status is news
+/// no more. A request made after the visit was claimed survives it.
+pub fn observe_visit(facts: &mut Facts, outcome: &Outcome, claimed_at: Timestamp) {
+    let visits = &mut facts.visits;
+    visits.visits = visits.visits.saturating_add(1);
+    if outcome.status == VisitStatus::Successful {
+        visits.last_successful = visits.last_successful.max(Some(outcome.at));
+    }
+    if facts.requested_at.is_some_and(|asked| asked <= claimed_at) {
+        facts.requested_at = None;
+    }
+    if visits.last_visit.is_some_and(|last| last > outcome.at) {
+        return;
+    }
+    visits.last_visit = Some(outcome.at);
+    visits.last_status = Some(outcome.status);
+    if outcome.snapshot.is_some() {
+        visits.last_snapshot.clone_from(&outcome.snapshot);
+    }
+    if outcome.status.archived_something() {
+        visits.failures_in_a_row = 0;
+        facts.hold_until = None;
+    } else {
+        visits.failures_in_a_row = visits.failures_in_a_row.saturating_add(1);
+        let hold = hold_after(outcome.status, visits.failures_in_a_row, facts.seed);
+        facts.hold_until = Some(outcome.at.plus(hold));
+    }
+}
+
+/// For how long to leave an origin alone after so many failures in a row: a day, doubled each time
+/// up to 30, after a failure; a week, times four up to 180 days, where there is no such origin.
+/// Within ten percent either way, by a hash of `seed` and the count (`policy.md`, section 5).
+#[must_use]
+pub fn hold_after(status: VisitStatus, failures: u32, seed: u64) -> Duration {
+    const DAY: f64 = 86_400.0;
+    let again = f64::from(failures.saturating_sub(1).min(16));
+    let days = match status {
+        VisitStatus::NotFound => (7.0 * 4f64.powf(again)).min(180.0),
+        VisitStatus::Failed => 2f64.powf(again).min(30.0),
+        VisitStatus::Successful | VisitStatus::Partial => return Duration::ZERO,
+    };
+    let spread = mix64(seed ^ u64::from(failures).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    // 53 bits: an exact f64 in [0, 1).
+    #[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
+    let unit = (spread >> 11) as f64 / (1u64 << 53) as f64;
+    Duration::from_secs_f64((days * DAY * (0.9 + 0.2 * unit)).round())
+}
+
+/// `SplitMix64`'s finaliser: spreads a seed over all 64 bits.
+fn mix64(mut z: u64) -> u64 {
+    z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    z ^ (z >> 31)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{GoneReason, VisitId, VisitToken};
+
+    fn at(day: i64) -> Timestamp {
+        Timestamp::from_seconds(day * 86_400)
+    }
+
+    fn outcome(status: VisitStatus, day: i64) -> Outcome {
+        Outcome::new(VisitId(1), VisitToken(1), status, at(day))
+    }
+
+    #[test]
+    fn a_late_outcome_is_counted_and_changes_nothing_else() {
+        let mut facts = Facts::new(1, at(0));
+        observe_visit(&mut facts, &outcome(VisitStatus::Successful, 9), at(8));
+        let before = facts.clone();
+        observe_visit(&mut facts, &outcome(VisitStatus::Failed, 5), at(4));
+        assert_eq!(facts.visits.visits, 2);
+        facts.visits.visits = 1;
+        assert_eq!(facts, before);
+    }
+
+    #[test]
+    fn a_request_during_a_visit_survives_it() {
+        let mut facts = Facts::new(1, at(0));
+        facts.requested_at = Some(at(5));
+        observe_visit(&mut facts, &outcome(VisitStatus::Successful, 6), at(4));
+        assert_eq!(facts.requested_at, Some(at(5)), "asked after the claim");
+        observe_visit(&mut facts, &outcome(VisitStatus::Successful, 8), at(7));
+        assert_eq!(facts.requested_at, None);
+    }
+
+    #[test]
+    fn a_listing_does_not_enable_what_failures_or_people_disabled() {
+        let mut facts = Facts::new(1, at(0));
+        facts.disabled_by_failures = Some(Disabled::new(at(1), "three failures"));
+        facts.disabled_by_hand = Some(Disabled::new(at(1), "asked to"));
+        let before = facts.clone();
+        observe_listing(&mut facts, &Listing::new(at(2), None));
+        assert_eq!(facts.disabled_by_failures, before.disabled_by_failures);
+        assert_eq!(facts.disabled_by_hand, before.disabled_by_hand);
+    }
+
+    #[test]
+    fn what_is_listed_again_after_not_found_waits_no_longer() {
+        let mut facts = Facts::new(1, at(0));
+        observe_visit(&mut facts, &outcome(VisitStatus::NotFound, 3), at(3));
+        assert!(facts.hold_until > Some(at(9)));
+        observe_listing(&mut facts, &Listing::new(at(2), None));
+        assert!(facts.hold_until.is_some(), "an older listing is no news");
+        observe_listing(
+            &mut facts,
+            &Listing::new(at(4), None).with_gone(Some(Gone::new(at(4), GoneReason::Deleted))),
+        );
+        assert!(facts.hold_until.is_some() && !facts.enabled);
+        observe_listing(&mut facts, &Listing::new(at(5), None));
+        assert!(facts.hold_until.is_none() && facts.enabled && facts.gone.is_none());
+    }
+
+    #[test]
+    fn holds_grow_to_their_cap_and_never_past_it() {
+        let day = 86_400.0;
+        for n in 1..40 {
+            for seed in [0, 1, u64::MAX, 42] {
+                let failed = hold_after(VisitStatus::Failed, n, seed).as_secs_f64() / day;
+                let expected = 2f64.powi(i32::try_from(n).unwrap() - 1).min(30.0);
+                assert!((0.9 * expected..=1.1 * expected).contains(&failed), "{n} {failed}");
+                let absent = hold_after(VisitStatus::NotFound, n, seed).as_secs_f64() / day;
+                assert!(absent >= 0.9 * 7.0 && absent <= 1.1 * 180.0);
+            }
+        }
+        assert_ne!(hold_after(VisitStatus::Failed, 1, 1), hold_after(VisitStatus::Failed, 1, 2));
+    }
+}

@@ -1,0 +1,194 @@
+//! Which origin next, and why. **Pure**: no clock, no store, no randomness; `now` is an argument.
+//!
+//! What is known of an origin ([`Facts`]) becomes a place in a queue: which lane it waits in, and
+//! its rank there. The store calls [`schedule`] whenever a fact changes and keeps the answer in one
+//! index; a claim is the head of that index. `explain` reads the same function, so that the reason
+//! given is the reason used.
+//!
+//! # How to implement one
+//!
+//! A [`Policy`] answers only *when* and *how urgent*: [`schedule`] applies the gates (gone,
+//! disabled, requested, hold, minimum interval, guard) around it. Ranks are microseconds: a time
+//! at which the visit is due sorts as it should.
+//!
+//! ```
+//! use lamplighter::model::Timestamp;
+//! use lamplighter::policy::{Facts, Lane, LaneSpec, Placement, Policy, Reason, Shared};
+//!
+//! /// The origin that changed last goes first.
+//! #[derive(Debug)]
+//! struct Newest;
+//!
+//! impl Policy for Newest {
+//!     fn name(&self) -> &str { "newest" }
+//!     fn lanes(&self) -> Vec<LaneSpec> { vec![LaneSpec::new(Lane::policy(0), "all", 1.0)] }
+//!     fn place(&self, facts: &Facts, _: &Shared, _: Timestamp) -> Placement {
+//!         let rank = facts.last_update.map_or(0, |t| -t.as_micros());
+//!         Placement::new(Lane::policy(0), rank, Reason::new("newest", "changed most recently"))
+//!     }
+//! }
+//! ```
+
+mod facts;
+mod gates;
+mod mix;
+mod oldest;
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+pub use facts::{Facts, Listing, hold_after, observe_listing, observe_visit};
+pub use gates::{Gate, GateState, Gates, Schedule, gates, schedule};
+pub use mix::allocate;
+pub use oldest::Oldest;
+
+use crate::model::Timestamp;
+
+/// A queue of its own within a visit type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Lane(pub u8);
+
+impl Lane {
+    /// Visits asked for on demand.
+    pub const REQUESTED: Self = Self(0);
+    /// Origins that their policy would leave unvisited for longer than the guard age.
+    pub const GUARD: Self = Self(1);
+
+    /// A policy's own lane: `0`, `1`, … (up to 200).
+    #[must_use]
+    pub const fn policy(n: u8) -> Self {
+        Self(if n > 200 { 202 } else { n + 2 })
+    }
+}
+
+/// A lane as its policy declares it.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct LaneSpec {
+    /// Which lane.
+    pub lane: Lane,
+    /// Its name, as shown.
+    pub name: String,
+    /// Its share of the visits, against the sum of the shares of all lanes that hold something.
+    pub share: f64,
+}
+
+impl LaneSpec {
+    /// A lane with a name and a share.
+    pub fn new(lane: Lane, name: impl Into<String>, share: f64) -> Self {
+        Self { lane, name: name.into(), share }
+    }
+}
+
+/// A reason: a word for programs, a sentence for people.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[non_exhaustive]
+pub struct Reason {
+    /// A word that does not change: `never_visited`.
+    pub code: String,
+    /// A sentence.
+    pub text: String,
+}
+
+impl Reason {
+    /// A reason of a word and a sentence.
+    pub fn new(code: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { code: code.into(), text: text.into() }
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.text)
+    }
+}
+
+/// Where an origin waits: its lane, its rank there (microseconds; lower first), and why.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Placement {
+    /// The lane.
+    pub lane: Lane,
+    /// The rank in it: the lower, the sooner. Where it is a time, microseconds since the epoch.
+    pub rank: i64,
+    /// Why there.
+    pub why: Reason,
+}
+
+impl Placement {
+    /// A place in a lane.
+    #[must_use]
+    pub fn new(lane: Lane, rank: i64, why: Reason) -> Self {
+        Self { lane, rank, why }
+    }
+}
+
+/// What a policy keeps for a whole visit type (a price, for one): a JSON value, null at first.
+#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(transparent)]
+pub struct Shared(pub Value);
+
+/// Decides when an origin is to be visited, and how urgent that is. See the [module](self) for how
+/// to implement one.
+pub trait Policy: Send + Sync + fmt::Debug {
+    /// Its name, as stored: rows placed by a policy of another name are placed again.
+    fn name(&self) -> &str;
+
+    /// Its lanes and their shares.
+    fn lanes(&self) -> Vec<LaneSpec>;
+
+    /// Where an origin waits, as far as this policy goes. The gates are not its business.
+    fn place(&self, facts: &Facts, shared: &Shared, now: Timestamp) -> Placement;
+
+    /// What a visit now is worth. Read after a claim, never to order it. Zero by default.
+    fn value(&self, facts: &Facts, shared: &Shared, now: Timestamp) -> f64 {
+        let _ = (facts, shared, now);
+        0.0
+    }
+
+    /// Learns from the visits of a claim and their values. Nothing by default.
+    fn learn(&self, shared: &mut Shared, taken: &[(Facts, f64)], now: Timestamp) {
+        let _ = (shared, taken, now);
+    }
+
+    /// The gates around it.
+    fn gates(&self) -> Gates {
+        Gates::default()
+    }
+}
+
+/// The policy of each visit type.
+#[derive(Debug, Clone)]
+pub struct Policies {
+    default: Arc<dyn Policy>,
+    by_type: Vec<(String, Arc<dyn Policy>)>,
+}
+
+impl Default for Policies {
+    fn default() -> Self {
+        Self::all(Oldest)
+    }
+}
+
+impl Policies {
+    /// One policy for all visit types.
+    pub fn all(policy: impl Policy + 'static) -> Self {
+        Self { default: Arc::new(policy), by_type: Vec::new() }
+    }
+
+    /// Another policy for one visit type.
+    #[must_use]
+    pub fn with(mut self, visit_type: impl Into<String>, policy: impl Policy + 'static) -> Self {
+        self.by_type.push((visit_type.into(), Arc::new(policy)));
+        self
+    }
+
+    /// The policy of a visit type.
+    #[must_use]
+    pub fn of(&self, visit_type: &str) -> &Arc<dyn Policy> {
+        self.by_type.iter().rev().find(|(t, _)| t == visit_type).map_or(&self.default, |(_, p)| p)
+    }
+}

@@ -1,0 +1,1 @@
+//! Conformance suites, laws, a virtual clock and a loopback server.

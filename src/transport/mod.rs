@@ -1,0 +1,65 @@
+//! From a request to an answer: the seam, and what is put around it.
+//!
+//! A [`Transport`] answers one [`Request`] with one [`Response`]; a status is an answer, not an
+//! error. Layers are transports around a transport, outermost first: [`Polite`] (retries, limits,
+//! which credential), [`Recording`], the client (`Http`, or [`Replay`] in tests). All that decides
+//! is a pure state machine fed with `now` and headers; the shells only sleep on the [`Clock`].
+//!
+//! # How to implement a client
+//!
+//! One method. Follow redirects and give the URL that answered; put the secret named by
+//! [`Request::credential`] in last; give an error only where there was no answer.
+//!
+//! ```
+//! use lamplighter::transport::{Body, Request, Response, Transport, TransportError};
+//! use lamplighter::model::Timestamp;
+//!
+//! /// Answers everything with an empty list.
+//! #[derive(Debug)]
+//! struct Nothing;
+//!
+//! #[async_trait::async_trait]
+//! impl Transport for Nothing {
+//!     async fn send(&self, request: Request) -> Result<Response, TransportError> {
+//!         Ok(Response::new(200, request.url, Body::from("[]"), Timestamp::EPOCH))
+//!     }
+//! }
+//! ```
+
+mod body;
+mod clock;
+mod error;
+mod request;
+mod response;
+
+use async_trait::async_trait;
+
+pub use body::{Body, BodyReader};
+pub use clock::Clock;
+pub use error::{TransportError, TransportErrorKind};
+pub use request::{Auth, CredentialId, Provenance, Request};
+pub use response::Response;
+
+/// Answers requests. See the [module](self) for how to implement one.
+#[async_trait]
+pub trait Transport: Send + Sync {
+    /// Sends a request and waits for its answer, whatever its status.
+    ///
+    /// # Errors
+    /// A [`TransportError`] where there was no whole answer: see [`TransportErrorKind`] for each.
+    async fn send(&self, request: Request) -> Result<Response, TransportError>;
+}
+
+#[async_trait]
+impl<T: Transport + ?Sized> Transport for std::sync::Arc<T> {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        (**self).send(request).await
+    }
+}
+
+#[async_trait]
+impl<T: Transport + ?Sized> Transport for Box<T> {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        (**self).send(request).await
+    }
+}
