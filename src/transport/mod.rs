@@ -28,17 +28,48 @@
 
 mod body;
 mod clock;
+mod credentials;
 mod error;
+mod gate;
+mod guard;
+#[cfg(feature = "reqwest")]
+mod http;
+#[cfg(feature = "reqwest")]
+mod http_options;
+mod limit;
+#[cfg(feature = "driver")]
+mod polite;
+mod pool;
 mod request;
+#[cfg(feature = "reqwest")]
+mod resolve;
 mod response;
+mod retry;
+#[cfg(feature = "reqwest")]
+mod spool;
+#[cfg(feature = "driver")]
+mod system_clock;
 
 use async_trait::async_trait;
 
+#[cfg(feature = "reqwest")]
+pub use self::http::Http;
 pub use body::{Body, BodyReader};
 pub use clock::Clock;
+pub use credentials::{Credentials, Secret};
 pub use error::{TransportError, TransportErrorKind};
+pub use gate::{GateOptions, HostGate};
+#[cfg(feature = "reqwest")]
+pub use http_options::HttpOptions;
+pub use limit::{Limit, LimitKind, classify};
+#[cfg(feature = "driver")]
+pub use polite::{Polite, PoliteOptions};
+pub use pool::{Choice, CredentialPool};
 pub use request::{Auth, CredentialId, Provenance, Request};
 pub use response::Response;
+pub use retry::{RetryOptions, RetryPlan};
+#[cfg(feature = "driver")]
+pub use system_clock::SystemClock;
 
 /// Answers requests. See the [module](self) for how to implement one.
 #[async_trait]
@@ -48,6 +79,11 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// A [`TransportError`] where there was no whole answer: see [`TransportErrorKind`] for each.
     async fn send(&self, request: Request) -> Result<Response, TransportError>;
+
+    /// How many requests were sent so far, retries among them; zero where nobody counts.
+    fn attempts(&self) -> u64 {
+        0
+    }
 }
 
 #[async_trait]
@@ -55,11 +91,19 @@ impl<T: Transport + ?Sized> Transport for std::sync::Arc<T> {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         (**self).send(request).await
     }
+
+    fn attempts(&self) -> u64 {
+        (**self).attempts()
+    }
 }
 
 #[async_trait]
 impl<T: Transport + ?Sized> Transport for Box<T> {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         (**self).send(request).await
+    }
+
+    fn attempts(&self) -> u64 {
+        (**self).attempts()
     }
 }
