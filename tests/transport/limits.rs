@@ -1,0 +1,190 @@
+//! Limits and credentials: which token goes, and how long is waited for none.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use lamplighter::model::Timestamp;
+use lamplighter::transport::{
+    Auth, Credentials, Polite, PoliteOptions, Request, Secret, Transport, TransportErrorKind as Kind,
+};
+use url::Url;
+
+use crate::support::{Forge, START, TestClock, answer, url};
+
+pub fn tokens(n: usize, base: &Url) -> Arc<Credentials> {
+    Arc::new((0..n).fold(Credentials::new(), |all, i| all.with(Secret::token(format!("token-{i}")), [base])))
+}
+
+fn base() -> Url {
+    url("https://api.forge.example/")
+}
+
+fn polite(forge: &Arc<Forge>, clock: &Arc<TestClock>, n: usize) -> Polite<Arc<Forge>> {
+    Polite::new(forge.clone(), clock.clone(), tokens(n, &base()), PoliteOptions::default())
+}
+
+fn get() -> Request {
+    Request::get(base().join("repositories").unwrap()).with_auth(Auth::bearer())
+}
+
+fn reset(seconds: i64) -> String {
+    (START + seconds).to_string()
+}
+
+/// Refuses each token until its second, by GitHub's headers for a spent budget.
+fn spent_until(clock: &Arc<TestClock>, until: &'static [i64]) -> Arc<Forge> {
+    let clock = clock.clone();
+    Forge::new(move |request, _| {
+        let until = until[request.credential.map_or(0, |id| id.0)];
+        Ok(if clock.elapsed() < until {
+            let headers = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", &reset(until))];
+            answer(request, 403, &headers, r#"{"message": "API rate limit exceeded for user"}"#)
+        } else {
+            answer(request, 200, &[], "[]")
+        })
+    })
+}
+
+#[tokio::test]
+async fn the_next_token_goes_at_once() {
+    let clock = TestClock::new();
+    let forge = spent_until(&clock, &[900, 800, 0]);
+    let transport = polite(&forge, &clock, 3);
+    assert_eq!(transport.send(get()).await.unwrap().status, 200);
+    assert_eq!(forge.credentials(), [Some(0), Some(1), Some(2)]);
+    assert!(clock.elapsed() < 1, "{:?}", clock.sleeps());
+    // And stays the one that goes.
+    transport.send(get()).await.unwrap();
+    assert_eq!(forge.credentials()[3..], [Some(2)]);
+}
+
+#[tokio::test]
+async fn a_budget_that_an_answer_says_is_spent_is_not_tried() {
+    let clock = TestClock::new();
+    let forge = Forge::new(|request, _| {
+        let headers = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", &reset(600))];
+        Ok(answer(request, 200, &headers, "[]"))
+    });
+    let transport = polite(&forge, &clock, 2);
+    for _ in 0..2 {
+        assert_eq!(transport.send(get()).await.unwrap().status, 200);
+    }
+    assert!(clock.elapsed() < 1);
+    transport.send(get()).await.unwrap();
+    assert_eq!(forge.credentials(), [Some(0), Some(1), Some(1)]);
+    assert_eq!(clock.elapsed(), 601);
+}
+
+#[tokio::test]
+async fn a_refused_token_is_left_out() {
+    let clock = TestClock::new();
+    let bad = |bad: &'static [usize]| {
+        Forge::new(move |request, _| {
+            let id = request.credential.unwrap().0;
+            Ok(answer(request, if bad.contains(&id) { 401 } else { 200 }, &[], ""))
+        })
+    };
+    let forge = bad(&[0]);
+    let transport = polite(&forge, &clock, 2);
+    for _ in 0..2 {
+        assert_eq!(transport.send(get()).await.unwrap().status, 200);
+    }
+    assert_eq!(forge.credentials(), [Some(0), Some(1), Some(1)]);
+
+    // When all are refused the caller learns it, and it is never asked anonymously.
+    let forge = bad(&[0, 1]);
+    let transport = polite(&forge, &clock, 2);
+    assert_eq!(transport.send(get()).await.unwrap().status, 401);
+    assert_eq!(transport.send(get()).await.unwrap().status, 401);
+    assert_eq!(forge.credentials().len(), 3);
+    assert!(forge.credentials().iter().all(Option::is_some));
+}
+
+#[tokio::test]
+async fn a_request_is_anonymous_where_it_says_so_or_nothing_is_configured() {
+    let forge = Forge::new(|request, _| Ok(answer(request, 200, &[], "")));
+    let clock = TestClock::new();
+    polite(&forge, &clock, 0).send(get()).await.unwrap();
+    polite(&forge, &clock, 2).send(get().with_auth(Auth::None)).await.unwrap();
+    let elsewhere = Request::get(url("https://other.example/")).with_auth(Auth::bearer());
+    polite(&forge, &clock, 2).send(elsewhere).await.unwrap();
+    assert_eq!(forge.credentials(), [None, None, None]);
+    polite(&forge, &clock, 2).send(get()).await.unwrap();
+    assert_eq!(forge.credentials()[3], Some(0));
+}
+
+#[tokio::test]
+async fn a_secondary_limit_waits_as_long_as_it_says_or_a_minute() {
+    for (headers, wait) in [(vec![("retry-after", "30")], 30), (vec![], 60)] {
+        let clock = TestClock::new();
+        let forge = Forge::new(move |request, before| {
+            let body = r#"{"message": "You have exceeded a secondary rate limit and have been blocked."}"#;
+            Ok(if before == 0 {
+                answer(request, 403, &headers, body)
+            } else {
+                answer(request, 200, &[], "[]")
+            })
+        });
+        assert_eq!(polite(&forge, &clock, 1).send(get()).await.unwrap().status, 200);
+        assert_eq!(clock.elapsed(), wait);
+    }
+}
+
+#[tokio::test]
+async fn a_limit_that_holds_too_long_is_an_error_that_says_until_when() {
+    let clock = TestClock::new();
+    let forge = spent_until(&clock, &[10_000, 7_300]);
+    let transport = polite(&forge, &clock, 2);
+    let error = transport.send(get()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Limited);
+    assert_eq!(error.wait().map(|w| w.as_secs()), Some(7_300), "the first that is free, and its second");
+    let until = Timestamp::from_seconds(START + 7_301);
+    assert!(error.to_string().contains(&until.to_string()), "{error}");
+    assert!(clock.elapsed() < 1, "it did not wait for nothing");
+
+    let longer = PoliteOptions::default().with_longest_wait(Duration::from_secs(7_302));
+    let transport = Polite::new(forge.clone(), clock.clone(), tokens(2, &base()), longer);
+    assert_eq!(transport.send(get()).await.unwrap().status, 200);
+}
+
+#[tokio::test]
+async fn a_limit_that_never_ends_does_not_become_a_loop() {
+    for headers in [&[("retry-after", "0")], &[("x-ratelimit-remaining", "0")], &[("x-ratelimit-reset", "0")]]
+    {
+        let clock = TestClock::new();
+        let forge = Forge::new(move |request, _| Ok(answer(request, 429, headers, "")));
+        let transport = polite(&forge, &clock, 1);
+        assert_eq!(transport.send(get()).await.unwrap_err().kind(), Kind::Limited);
+        assert!(clock.elapsed() <= 7200 && transport.attempts() < 150, "{}", transport.attempts());
+    }
+}
+
+#[tokio::test]
+async fn an_anonymous_429_that_says_nothing_is_tried_a_few_times() {
+    let clock = TestClock::new();
+    let forge =
+        Forge::new(|request, before| Ok(answer(request, if before < 2 { 429 } else { 200 }, &[], "")));
+    let transport = polite(&forge, &clock, 0);
+    assert_eq!(transport.send(get()).await.unwrap().status, 200);
+    let forge = Forge::new(|request, _| Ok(answer(request, 429, &[], "")));
+    let transport = polite(&forge, &clock, 0);
+    assert_eq!(transport.send(get()).await.unwrap().status, 429);
+    assert_eq!(transport.attempts(), 5);
+}
+
+#[tokio::test]
+async fn a_plain_refusal_is_an_answer() {
+    let clock = TestClock::new();
+    let forge = Forge::new(|request, _| {
+        let headers = [("x-ratelimit-remaining", "4999"), ("x-ratelimit-reset", &reset(600))];
+        Ok(answer(request, 403, &headers, r#"{"message": "Repository access blocked"}"#))
+    });
+    let transport = polite(&forge, &clock, 2);
+    let refused = transport.send(get()).await.unwrap();
+    assert_eq!((refused.status.as_u16(), transport.attempts()), (403, 1));
+    assert_eq!(
+        refused.body.bytes().unwrap(),
+        r#"{"message": "Repository access blocked"}"#,
+        "not taken away"
+    );
+}

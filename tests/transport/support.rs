@@ -1,0 +1,196 @@
+//! A clock that jumps, a forge in memory, and servers that do what no HTTP library would.
+
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use lamplighter::model::Timestamp;
+use lamplighter::transport::{Clock, Request, Response, Transport, TransportError};
+use url::Url;
+
+pub fn url(text: &str) -> Url {
+    Url::parse(text).unwrap()
+}
+
+/// A clock whose sleeps take no time, but are remembered.
+pub struct TestClock {
+    now: Mutex<Timestamp>,
+    sleeps: Mutex<Vec<Duration>>,
+}
+
+/// 2026-01-01T00:00:00Z.
+pub const START: i64 = 1_767_225_600;
+
+impl TestClock {
+    pub fn new() -> Arc<Self> {
+        Arc::new(Self { now: Mutex::new(Timestamp::from_seconds(START)), sleeps: Mutex::default() })
+    }
+
+    /// Seconds since the test began, rounded down.
+    pub fn elapsed(&self) -> i64 {
+        self.now().as_seconds() - START
+    }
+
+    pub fn sleeps(&self) -> Vec<Duration> {
+        self.sleeps.lock().unwrap().clone()
+    }
+}
+
+#[async_trait]
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        *self.now.lock().unwrap()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        {
+            let mut now = self.now.lock().unwrap();
+            *now = now.plus(duration);
+            self.sleeps.lock().unwrap().push(duration);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+type Answer = dyn Fn(&Request, usize) -> Result<Response, TransportError> + Send + Sync;
+
+/// A forge in memory: answers by a function of the request and of how many came before it.
+pub struct Forge {
+    answer: Box<Answer>,
+    pub seen: Mutex<Vec<Request>>,
+}
+
+impl Forge {
+    pub fn new(
+        answer: impl Fn(&Request, usize) -> Result<Response, TransportError> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { answer: Box::new(answer), seen: Mutex::default() })
+    }
+
+    /// Which credentials were used, in order.
+    pub fn credentials(&self) -> Vec<Option<usize>> {
+        self.seen.lock().unwrap().iter().map(|r| r.credential.map(|id| id.0)).collect()
+    }
+}
+
+#[async_trait]
+impl Transport for Forge {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let before = {
+            let mut seen = self.seen.lock().unwrap();
+            seen.push(request.clone());
+            seen.len() - 1
+        };
+        (self.answer)(&request, before)
+    }
+}
+
+/// An answer of a forge in memory.
+pub fn answer(request: &Request, status: u16, headers: &[(&str, &str)], body: &str) -> Response {
+    let mut response =
+        Response::new(status, request.url.clone(), body.to_owned().into(), Timestamp::from_seconds(START));
+    for (name, value) in headers {
+        response = response.with_header(name, value);
+    }
+    response
+}
+
+/// What a raw server does with a connection whose request it has read.
+pub enum Reply {
+    /// Writes these bytes and closes.
+    Bytes(Vec<u8>),
+    /// Writes these bytes and then says nothing more, without closing.
+    Hang(Vec<u8>),
+}
+
+/// A server of bytes: one request a connection, each connection in a thread of its own.
+pub struct RawServer {
+    pub base: Url,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+impl RawServer {
+    /// Answers by a function of the request's text and of how many came before it.
+    pub fn start(reply: impl Fn(&str, usize) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let base = url(&format!("http://{}/", listener.local_addr().unwrap()));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (reply, kept) = (Arc::new(reply), Arc::clone(&log));
+        std::thread::spawn(move || {
+            for stream in listener.incoming().map_while(Result::ok) {
+                let (reply, kept) = (Arc::clone(&reply), Arc::clone(&kept));
+                std::thread::spawn(move || serve(stream, &*reply, &kept));
+            }
+        });
+        Self { base, log }
+    }
+
+    /// Answers always the same.
+    pub fn always(status: &'static str, headers: &'static str, body: impl Into<Vec<u8>>) -> Self {
+        let whole = http(status, headers, &body.into());
+        Self::start(move |_, _| Reply::Bytes(whole.clone()))
+    }
+
+    /// The requests it got, as texts.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    pub fn at(&self, path: &str) -> Url {
+        self.base.join(path).unwrap()
+    }
+}
+
+fn serve(mut stream: TcpStream, reply: &dyn Fn(&str, usize) -> Reply, log: &Mutex<Vec<String>>) {
+    let Some(request) = read_request(&mut stream) else { return };
+    let before = {
+        let mut log = log.lock().unwrap();
+        log.push(request.clone());
+        log.len() - 1
+    };
+    match reply(&request, before) {
+        Reply::Bytes(bytes) => {
+            let _ = stream.write_all(&bytes);
+        }
+        Reply::Hang(bytes) => {
+            let _ = stream.write_all(&bytes);
+            // Until the client has gone.
+            let _ = stream.read(&mut [0]);
+        }
+    }
+}
+
+fn read_request(stream: &mut TcpStream) -> Option<String> {
+    let mut request = Vec::new();
+    loop {
+        let mut some = [0; 4096];
+        let n = stream.read(&mut some).ok().filter(|n| *n > 0)?;
+        request.extend_from_slice(&some[..n]);
+        let text = String::from_utf8_lossy(&request).into_owned();
+        if let Some((head, body)) = text.split_once("\r\n\r\n") {
+            let length = head
+                .lines()
+                .find_map(|l| l.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned))
+                .map_or(0, |n| n.trim().parse().unwrap());
+            if body.len() >= length {
+                return Some(text);
+            }
+        }
+    }
+}
+
+/// A whole answer with its length; `headers` are lines that end in `\r\n`.
+pub fn http(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+    let head =
+        format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
+    [head.as_bytes(), body].concat()
+}
+
+/// Whatever prints as a secret must not be in any of these.
+pub fn assert_hidden(secrets: &[&str], printed: &str) {
+    for secret in secrets {
+        assert!(!printed.contains(secret), "{secret:?} in {printed}");
+    }
+}
