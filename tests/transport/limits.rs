@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::support::{Forge, START, TestClock, answer, url};
 
-pub fn tokens(n: usize, base: &Url) -> Arc<Credentials> {
+pub(crate) fn tokens(n: usize, base: &Url) -> Arc<Credentials> {
     Arc::new((0..n).fold(Credentials::new(), |all, i| all.with(Secret::token(format!("token-{i}")), [base])))
 }
 

@@ -10,30 +10,30 @@ use lamplighter::model::Timestamp;
 use lamplighter::transport::{Clock, Request, Response, Transport, TransportError};
 use url::Url;
 
-pub fn url(text: &str) -> Url {
+pub(crate) fn url(text: &str) -> Url {
     Url::parse(text).unwrap()
 }
 
 /// A clock whose sleeps take no time, but are remembered.
-pub struct TestClock {
+pub(crate) struct TestClock {
     now: Mutex<Timestamp>,
     sleeps: Mutex<Vec<Duration>>,
 }
 
 /// 2026-01-01T00:00:00Z.
-pub const START: i64 = 1_767_225_600;
+pub(crate) const START: i64 = 1_767_225_600;
 
 impl TestClock {
-    pub fn new() -> Arc<Self> {
+    pub(crate) fn new() -> Arc<Self> {
         Arc::new(Self { now: Mutex::new(Timestamp::from_seconds(START)), sleeps: Mutex::default() })
     }
 
     /// Seconds since the test began, rounded down.
-    pub fn elapsed(&self) -> i64 {
+    pub(crate) fn elapsed(&self) -> i64 {
         self.now().as_seconds() - START
     }
 
-    pub fn sleeps(&self) -> Vec<Duration> {
+    pub(crate) fn sleeps(&self) -> Vec<Duration> {
         self.sleeps.lock().unwrap().clone()
     }
 }
@@ -57,20 +57,20 @@ impl Clock for TestClock {
 type Answer = dyn Fn(&Request, usize) -> Result<Response, TransportError> + Send + Sync;
 
 /// A forge in memory: answers by a function of the request and of how many came before it.
-pub struct Forge {
+pub(crate) struct Forge {
     answer: Box<Answer>,
-    pub seen: Mutex<Vec<Request>>,
+    pub(crate) seen: Mutex<Vec<Request>>,
 }
 
 impl Forge {
-    pub fn new(
+    pub(crate) fn new(
         answer: impl Fn(&Request, usize) -> Result<Response, TransportError> + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self { answer: Box::new(answer), seen: Mutex::default() })
     }
 
     /// Which credentials were used, in order.
-    pub fn credentials(&self) -> Vec<Option<usize>> {
+    pub(crate) fn credentials(&self) -> Vec<Option<usize>> {
         self.seen.lock().unwrap().iter().map(|r| r.credential.map(|id| id.0)).collect()
     }
 }
@@ -88,7 +88,7 @@ impl Transport for Forge {
 }
 
 /// An answer of a forge in memory.
-pub fn answer(request: &Request, status: u16, headers: &[(&str, &str)], body: &str) -> Response {
+pub(crate) fn answer(request: &Request, status: u16, headers: &[(&str, &str)], body: &str) -> Response {
     let mut response =
         Response::new(status, request.url.clone(), body.to_owned().into(), Timestamp::from_seconds(START));
     for (name, value) in headers {
@@ -98,7 +98,7 @@ pub fn answer(request: &Request, status: u16, headers: &[(&str, &str)], body: &s
 }
 
 /// What a raw server does with a connection whose request it has read.
-pub enum Reply {
+pub(crate) enum Reply {
     /// Writes these bytes and closes.
     Bytes(Vec<u8>),
     /// Writes these bytes and then says nothing more, without closing.
@@ -106,14 +106,14 @@ pub enum Reply {
 }
 
 /// A server of bytes: one request a connection, each connection in a thread of its own.
-pub struct RawServer {
-    pub base: Url,
+pub(crate) struct RawServer {
+    pub(crate) base: Url,
     log: Arc<Mutex<Vec<String>>>,
 }
 
 impl RawServer {
     /// Answers by a function of the request's text and of how many came before it.
-    pub fn start(reply: impl Fn(&str, usize) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) fn start(reply: impl Fn(&str, usize) -> Reply + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let base = url(&format!("http://{}/", listener.local_addr().unwrap()));
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -128,17 +128,17 @@ impl RawServer {
     }
 
     /// Answers always the same.
-    pub fn always(status: &'static str, headers: &'static str, body: impl Into<Vec<u8>>) -> Self {
+    pub(crate) fn always(status: &'static str, headers: &'static str, body: impl Into<Vec<u8>>) -> Self {
         let whole = http(status, headers, &body.into());
         Self::start(move |_, _| Reply::Bytes(whole.clone()))
     }
 
     /// The requests it got, as texts.
-    pub fn log(&self) -> Vec<String> {
+    pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 
-    pub fn at(&self, path: &str) -> Url {
+    pub(crate) fn at(&self, path: &str) -> Url {
         self.base.join(path).unwrap()
     }
 }
@@ -182,14 +182,14 @@ fn read_request(stream: &mut TcpStream) -> Option<String> {
 }
 
 /// A whole answer with its length; `headers` are lines that end in `\r\n`.
-pub fn http(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
+pub(crate) fn http(status: &str, headers: &str, body: &[u8]) -> Vec<u8> {
     let head =
         format!("HTTP/1.1 {status}\r\n{headers}Content-Length: {}\r\nConnection: close\r\n\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 
 /// Whatever prints as a secret must not be in any of these.
-pub fn assert_hidden(secrets: &[&str], printed: &str) {
+pub(crate) fn assert_hidden(secrets: &[&str], printed: &str) {
     for secret in secrets {
         assert!(!printed.contains(secret), "{secret:?} in {printed}");
     }
