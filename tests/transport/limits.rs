@@ -1,11 +1,12 @@
 //! Limits and credentials: which token goes, and how long is waited for none.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use lamplighter::model::Timestamp;
 use lamplighter::transport::{
-    Auth, Credentials, Polite, PoliteOptions, Request, Secret, Transport, TransportErrorKind as Kind,
+    Auth, Credentials, GateOptions, Polite, PoliteOptions, Request, Response, Secret, Transport,
+    TransportError, TransportErrorKind as Kind,
 };
 use url::Url;
 
@@ -73,6 +74,35 @@ async fn a_budget_that_an_answer_says_is_spent_is_not_tried() {
     transport.send(get()).await.unwrap();
     assert_eq!(forge.credentials(), [Some(0), Some(1), Some(1)]);
     assert_eq!(clock.elapsed(), 601);
+}
+
+#[tokio::test]
+async fn a_token_that_was_spent_while_one_waited_for_a_place_is_not_used() {
+    let clock = TestClock::new();
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let (at, seen) = (clock.clone(), times.clone());
+    let forge = Forge::new(move |request, before| {
+        seen.lock().unwrap().push(at.elapsed());
+        let headers = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", &reset(600))];
+        Ok(answer(request, 200, if before == 0 { &headers } else { &[] }, "[]"))
+    });
+    let options = PoliteOptions::default().with_gate(GateOptions::default().with_at_once(1));
+    let yielding = Yielding(forge.clone());
+    let transport = Polite::new(yielding, clock.clone(), tokens(1, &base()), options);
+    let (first, second) = futures::join!(transport.send(get()), transport.send(get()));
+    assert_eq!((first.unwrap().status.as_u16(), second.unwrap().status.as_u16()), (200, 200));
+    assert_eq!(*times.lock().unwrap(), [0, 601]);
+}
+
+/// Lets others get on before it answers, so that they wait for its place.
+struct Yielding(Arc<Forge>);
+
+#[async_trait::async_trait]
+impl Transport for Yielding {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        tokio::task::yield_now().await;
+        self.0.send(request).await
+    }
 }
 
 #[tokio::test]

@@ -11,7 +11,7 @@ use lamplighter::transport::{
     RetryOptions, Transport, TransportError, TransportErrorKind as Kind,
 };
 
-use crate::support::{Forge, RawServer, Reply, TestClock, answer, http, url};
+use crate::support::{Forge, HeldClock, RawServer, Reply, TestClock, answer, http, url};
 
 fn polite<T: Transport>(inner: T, clock: &Arc<TestClock>, options: PoliteOptions) -> Polite<T> {
     Polite::new(inner, clock.clone(), Arc::new(Credentials::new()), options)
@@ -89,21 +89,58 @@ async fn a_retry_after_that_is_too_long_is_not_waited_for() {
     assert_eq!((transport.attempts(), clock.elapsed()), (1, 0));
 }
 
-#[tokio::test]
-async fn a_busy_host_is_left_alone_by_all() {
-    let clock = TestClock::new();
-    let times = Arc::new(Mutex::new(Vec::new()));
-    let (at, seen) = (clock.clone(), times.clone());
+/// The first request is told to come back later. Whether a second one, to this URL, is sent before.
+async fn others_are_sent(status: u16, headers: &'static [(&str, &str)], second: &str) -> bool {
+    let clock = HeldClock::new();
     let forge = Forge::new(move |request, before| {
-        seen.lock().unwrap().push(at.elapsed());
-        let headers: &[_] = if before == 0 { &[("retry-after", "100")] } else { &[] };
-        Ok(answer(request, if before == 0 { 503 } else { 200 }, headers, ""))
+        Ok(if before == 0 { answer(request, status, headers, "") } else { answer(request, 200, &[], "") })
     });
-    let transport = polite(forge, &clock, PoliteOptions::default());
-    join_all((0..3).map(|_| transport.send(get()))).await;
-    let times = times.lock().unwrap();
-    assert_eq!(times[0], 0);
-    assert!(times.iter().skip(1).all(|t| *t >= 100), "{times:?}");
+    let credentials = Arc::new(Credentials::new());
+    let transport = Polite::new(forge.clone(), clock.clone(), credentials, PoliteOptions::default());
+    let (mut first, mut second) = (transport.send(get()), transport.send(Request::get(url(second))));
+    assert!(futures::poll!(&mut first).is_pending());
+    // The gate's own space between two requests is over.
+    clock.advance(1);
+    let sent = futures::poll!(&mut second).is_ready();
+    assert_eq!(forge.seen.lock().unwrap().len(), if sent { 2 } else { 1 });
+    clock.advance(1000);
+    for _ in 0..100 {
+        if futures::poll!(&mut first).is_ready() {
+            return sent;
+        }
+        clock.advance(1);
+    }
+    panic!("the first request is never sent again");
+}
+
+#[tokio::test]
+async fn a_host_that_says_when_is_left_alone_by_all_until_then() {
+    let here = "https://forge.example/other";
+    assert!(!others_are_sent(503, &[("retry-after", "100")], here).await);
+    assert!(!others_are_sent(429, &[("retry-after", "100")], here).await);
+    assert!(!others_are_sent(403, &[("retry-after", "100")], here).await);
+    assert!(!others_are_sent(429, &[("ratelimit-reset", "100")], here).await);
+    // A failure is this request's own, and another host is another host.
+    assert!(others_are_sent(503, &[], here).await);
+    assert!(others_are_sent(503, &[("retry-after", "100")], "https://elsewhere.example/").await);
+}
+
+/// A 429 that says nothing is waited for by the plan; the wait is one for all who ask so.
+#[tokio::test]
+async fn a_429_that_says_nothing_holds_for_all() {
+    let clock = HeldClock::new();
+    let forge = Forge::new(|request, _| Ok(answer(request, 429, &[], "")));
+    let retry = RetryOptions::default().with_waits(Duration::from_secs(100), Duration::from_secs(300));
+    let options = PoliteOptions::default().with_retry(retry);
+    let transport = Polite::new(forge.clone(), clock.clone(), Arc::new(Credentials::new()), options);
+    let (mut first, mut second) = (transport.send(get()), transport.send(get()));
+    assert!(futures::poll!(&mut first).is_pending());
+    clock.advance(99);
+    assert!(futures::poll!(&mut second).is_pending());
+    assert_eq!(forge.seen.lock().unwrap().len(), 1);
+    clock.advance(300);
+    assert!(futures::poll!(&mut second).is_pending());
+    assert_eq!(forge.seen.lock().unwrap().len(), 2);
 }
 
 #[tokio::test]

@@ -54,6 +54,34 @@ impl Clock for TestClock {
     }
 }
 
+/// A clock that stands still until it is told otherwise: who sleeps is seen sleeping.
+pub(crate) struct HeldClock(Mutex<Timestamp>);
+
+impl HeldClock {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self(Mutex::new(Timestamp::from_seconds(START))))
+    }
+
+    pub(crate) fn advance(&self, seconds: u64) {
+        let mut now = self.0.lock().unwrap();
+        *now = now.plus(Duration::from_secs(seconds));
+    }
+}
+
+#[async_trait]
+impl Clock for HeldClock {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+
+    async fn sleep(&self, duration: Duration) {
+        let end = self.now().plus(duration);
+        while self.now() < end {
+            tokio::task::yield_now().await;
+        }
+    }
+}
+
 type Answer = dyn Fn(&Request, usize) -> Result<Response, TransportError> + Send + Sync;
 
 /// A forge in memory: answers by a function of the request and of how many came before it.
