@@ -48,8 +48,8 @@ impl Http {
     /// A client.
     ///
     /// # Errors
-    /// [`Kind::Request`] when the contact cannot be sent in a header, [`Kind::Other`] when TLS or
-    /// the client cannot be set up.
+    /// [`TransportErrorKind::Request`](Kind::Request) when the contact cannot be sent in a header,
+    /// [`TransportErrorKind::Other`](Kind::Other) when TLS or the client cannot be set up.
     pub fn new(options: HttpOptions) -> Result<Self, TransportError> {
         let user_agent = HeaderValue::from_str(&options.user_agent())
             .map_err(|_| TransportError::new(Kind::Request, "the contact holds what no header can carry"))?;

@@ -1,6 +1,6 @@
 //! The client against real sockets, and the polite shell on a clock that jumps.
 #![cfg(feature = "reqwest")]
-#![allow(clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test that fails says so")]
 
 mod client;
 mod defects;

@@ -89,7 +89,7 @@ async fn no_error_and_no_debug_output_holds_a_secret() {
 
 fn all_of(error: &dyn std::error::Error) -> String {
     let chain = std::iter::successors(Some(error), |e| (*e).source());
-    chain.map(|e| format!("{e} {e:?} ")).collect()
+    chain.map(|e| format!("{e} {e:?}")).collect::<Vec<_>>().join(" ")
 }
 
 /// Writes down whatever spans and events hold.
