@@ -48,6 +48,11 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// A [`TransportError`] where there was no whole answer: see [`TransportErrorKind`] for each.
     async fn send(&self, request: Request) -> Result<Response, TransportError>;
+
+    /// How many requests were sent so far, retries among them; zero where nobody counts.
+    fn attempts(&self) -> u64 {
+        0
+    }
 }
 
 #[async_trait]
@@ -55,11 +60,19 @@ impl<T: Transport + ?Sized> Transport for std::sync::Arc<T> {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         (**self).send(request).await
     }
+
+    fn attempts(&self) -> u64 {
+        (**self).attempts()
+    }
 }
 
 #[async_trait]
 impl<T: Transport + ?Sized> Transport for Box<T> {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         (**self).send(request).await
+    }
+
+    fn attempts(&self) -> u64 {
+        (**self).attempts()
     }
 }
