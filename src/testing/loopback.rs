@@ -4,11 +4,12 @@ use std::convert::Infallible;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use bytes::Bytes;
-use futures::stream;
+use futures::{Stream, StreamExt, stream};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use http_body_util::{BodyExt, Either, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
@@ -78,7 +79,8 @@ impl LoopbackAnswer {
         self
     }
 
-    /// Announces the whole body, sends its first bytes and closes the connection.
+    /// Announces the whole body, sends its first bytes and closes the connection. Of more bytes than
+    /// a socket holds, fewer may arrive.
     #[must_use]
     pub fn cut_after(mut self, bytes: usize) -> Self {
         self.end = End::CutAfter(bytes);
@@ -246,7 +248,7 @@ async fn accept(base: usize, listener: TcpListener, handler: Handler, log: Arc<M
     }
 }
 
-type Pieces = stream::Iter<std::vec::IntoIter<Result<Frame<Bytes>, io::Error>>>;
+type Pieces = Pin<Box<dyn Stream<Item = Result<Frame<Bytes>, io::Error>> + Send>>;
 type Sent = Either<Full<Bytes>, StreamBody<Pieces>>;
 
 async fn answer(
@@ -271,7 +273,13 @@ async fn answer(
         End::Whole => Either::Left(Full::new(answer.body.clone())),
         End::CutAfter(bytes) => {
             let head = answer.body.slice(..bytes.min(answer.body.len()));
-            Either::Right(StreamBody::new(stream::iter(vec![Ok(Frame::data(head)), Err(broken())])))
+            let pieces = stream::once(std::future::ready(Ok(Frame::data(head))));
+            // What was sent so far goes out while the body waits, and is lost with an error at once.
+            let end = stream::once(async move {
+                tokio::task::yield_now().await;
+                Err(broken())
+            });
+            Either::Right(StreamBody::new(Box::pin(pieces.chain(end))))
         }
     };
     let mut response = hyper::Response::new(body);
