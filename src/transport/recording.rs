@@ -11,9 +11,9 @@ use http::{HeaderMap, header};
 use secrecy::SecretString;
 use url::Url;
 
-use super::exchange::{
+use super::exchange::without_user;
+use super::manifest::{
     MANIFEST_FORM, MANIFEST_NAME, Manifest, ManifestExchange, ManifestRun, error_name, header_text,
-    without_user,
 };
 use super::scrub::Scrub;
 use super::{Auth, Request, Response, Transport, TransportError, TransportErrorKind};
