@@ -26,7 +26,7 @@
 //!
 //! # Behaviours
 //!
-//! Each with the test in `tests/listers_forges.rs` that fails without it:
+//! Each with the test in `tests/listers_forges/github.rs` that fails without it:
 //!
 //! - asks by `since`, as an API version 3 client, with a `token` where there is one:
 //!   `github_asks_by_since_with_a_token`

@@ -18,7 +18,7 @@
 //!
 //! # Behaviours
 //!
-//! Each with the test in `tests/listers_forges.rs` that fails without it:
+//! Each with the test in `tests/listers_forges/pagure.rs` that fails without it:
 //!
 //! - asks for pages of the size that is set, and for no larger ones than the forge gives:
 //!   `pagure_asks_for_pages_of_the_size_set`, `pagure_arguments_are_checked`

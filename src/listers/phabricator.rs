@@ -31,7 +31,7 @@
 //!
 //! # Behaviours
 //!
-//! Each with the test in `tests/listers_forges.rs` that fails without it:
+//! Each with the test in `tests/listers_forges/phabricator.rs` that fails without it:
 //!
 //! - asks by form, from the oldest on, for URIs too, with its token in the form:
 //!   `phabricator_asks_by_form`
