@@ -19,11 +19,13 @@
 //! # Which of its URIs
 //!
 //! A repository has many. Those that are disabled, that nobody can read (I/O `none`) or that cannot
-//! be visited (`ssh`) do not count. Among the others: one that the forge shows before one that it
-//! never shows, and a mirror (a copy elsewhere, to which the forge pushes) last; then `https`,
-//! `http`, others (`git`, `svn`); then by short name, callsign, id, none of these. What is never
-//! shown is not left out, because that is how a forge marks the upstream that it only observes, often the
-//! one URI of a Subversion repository. A repository without any is skipped and counted.
+//! be visited (`ssh`) do not count. Among the others: a mirror (a copy elsewhere, to which the forge
+//! pushes) comes last, and before it what somebody chose to hide; then `https`, `http`, others (`git`,
+//! `svn`); then by short name, callsign, id, none of these. A repository without any is skipped and counted.
+//!
+//! Hidden is only what was set to be: by default a forge shows one of its own URIs and none of its
+//! upstreams, which says nothing against the others, and an observed upstream is often the one URI
+//! of a Subversion repository. For the same reason what is hidden is taken where nothing else is there.
 //!
 //! # What it cannot see
 //!
@@ -41,7 +43,7 @@
 //! - an answer without a result, or that does not say how it goes on, is an error with its place:
 //!   `phabricator_a_broken_body_is_an_error_with_its_place`
 //! - chooses among the URIs as above: `phabricator_chooses_by_scheme_and_identifier`,
-//!   `phabricator_what_is_shown_goes_first`, `phabricator_unusable_uris_do_not_count`,
+//!   `phabricator_what_is_hidden_goes_last`, `phabricator_unusable_uris_do_not_count`,
 //!   `phabricator_other_protocols_are_better_than_nothing`
 //! - a repository without any is skipped by name: `phabricator_a_repository_without_a_uri_is_counted`
 //! - kind, id and activity: `phabricator_reads_kind_id_and_activity`
@@ -150,7 +152,7 @@ struct UriFields {
     #[serde(default)]
     io: Effective,
     #[serde(default)]
-    display: Effective,
+    display: Display,
     #[serde(default)]
     builtin: Builtin,
     disabled: Option<bool>,
@@ -160,6 +162,12 @@ struct UriFields {
 #[derive(Deserialize, Default)]
 struct Effective {
     effective: Option<String>,
+}
+
+/// Whether it is shown, as somebody set it: `default` where nobody did.
+#[derive(Deserialize, Default)]
+struct Display {
+    raw: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -193,7 +201,8 @@ impl UriFields {
             Some("id") => 2,
             _ => 3,
         };
-        (self.io.is("mirror"), self.display.is("never"), scheme, identifier)
+        let hidden = self.display.raw.as_deref() == Some("never");
+        (self.io.is("mirror"), hidden, scheme, identifier)
     }
 }
 

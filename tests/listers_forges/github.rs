@@ -88,9 +88,9 @@ fn github_follows_the_link() {
     assert_eq!(nexts(&batch), [&json!({ "since": 15 })]);
 
     let last = read(&github(), &since(15), github_answer(&json!([repository(16)]))).unwrap();
-    assert_eq!(nexts(&last), [&json!({}); 0]);
+    assert!(nexts(&last).is_empty());
     let only_first = github_answer(&json!([])).with_header("link", &format!("<{LIST}>; rel=\"first\""));
-    assert_eq!(nexts(&read(&github(), &since(16), only_first).unwrap()), [&json!({}); 0]);
+    assert!(nexts(&read(&github(), &since(16), only_first).unwrap()).is_empty());
 }
 
 #[test]

@@ -178,7 +178,7 @@ fn phabricator_chooses_by_scheme_and_identifier() {
 }
 
 #[test]
-fn phabricator_what_is_shown_goes_first() {
+fn phabricator_what_is_hidden_goes_last() {
     let hidden = uri("https://phab.example/source/n.git", "read", "never", Some("shortname"));
     let shown = uri("http://phab.example/diffusion/3/n.git", "read", "always", Some("id"));
     let mirror = uri("https://mirror.example/n.git", "mirror", "always", None);
@@ -189,6 +189,12 @@ fn phabricator_what_is_shown_goes_first() {
     assert_eq!(pick(&[&hidden, &mirror]), "https://phab.example/source/n.git");
     assert_eq!(pick(&[&observed, &mirror]), "https://upstream.example/n.git");
     assert_eq!(pick(&[&mirror]), "https://mirror.example/n.git");
+    // That a forge shows one of its own by default says nothing against the others.
+    let mut unset = uri("https://phab.example/source/n.git", "read", "never", Some("shortname"));
+    unset["fields"]["display"]["raw"] = json!("default");
+    let callsign = uri("https://phab.example/diffusion/N/n.git", "read", "default", Some("callsign"));
+    assert_eq!(pick(&[&unset, &callsign]), "https://phab.example/source/n.git");
+    assert_eq!(pick(&[&hidden, &callsign]), "https://phab.example/diffusion/N/n.git");
 }
 
 #[test]
