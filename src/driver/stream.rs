@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::future::{Either, select};
 use futures::stream::{self, Stream};
 use tokio::sync::mpsc;
 
@@ -84,10 +85,10 @@ pub fn listing(
             if ended {
                 break receive.recv().await;
             }
-            tokio::select! {
-                biased;
-                found = receive.recv() => break found,
-                () = &mut run => ended = true,
+            let received = std::pin::pin!(receive.recv());
+            match select(received, &mut run).await {
+                Either::Left((found, _)) => break found,
+                Either::Right(((), _)) => ended = true,
             }
         };
         found.map(|found| (found, (run, receive, ended)))

@@ -29,14 +29,34 @@
 mod body;
 mod clock;
 mod error;
+mod exchange;
+#[cfg(feature = "driver")]
+mod manifest;
+mod matching;
+#[cfg(feature = "driver")]
+mod recording;
+mod replay;
 mod request;
 mod response;
+#[cfg(feature = "driver")]
+mod scrub;
 
 use async_trait::async_trait;
 
 pub use body::{Body, BodyReader};
 pub use clock::Clock;
 pub use error::{TransportError, TransportErrorKind};
+#[cfg(feature = "testing")]
+pub(crate) use exchange::header_value;
+pub use exchange::{Answer, Answered, Exchange};
+#[cfg(feature = "testing")]
+pub(crate) use manifest::{MANIFEST_FORM, MANIFEST_NAME, Manifest, ManifestExchange, error_kind};
+pub use matching::Fit;
+#[cfg(feature = "testing")]
+pub(crate) use matching::Shelf;
+#[cfg(feature = "driver")]
+pub use recording::{RecordedRun, Recording, RecordingError, RecordingInfo};
+pub use replay::{Replay, ReplayedRequest};
 pub use request::{Auth, CredentialId, Provenance, Request};
 pub use response::Response;
 
