@@ -1,7 +1,6 @@
-//! Lists every origin of code forges and registries, and decides which to visit next.
+#![doc = include_str!("../README.md")]
+
 pub mod backend;
-#[cfg(feature = "driver")]
-pub mod driver;
 pub mod lister;
 pub mod listers;
 pub mod model;

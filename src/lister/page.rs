@@ -117,7 +117,7 @@ impl PageBatch {
 }
 
 /// Takes a batch of a page that is still being read. An error stops the reading.
-pub(crate) type Flush = Box<dyn FnMut(PageBatch) -> Result<(), ListerError> + Send>;
+pub type Flush = Box<dyn FnMut(PageBatch) -> Result<(), ListerError> + Send>;
 
 /// What a lister writes one answer's contents into.
 ///
@@ -176,8 +176,10 @@ impl<C> Page<C> {
         Self { part, ..Self::default() }
     }
 
-    /// A page that hands over a batch for each `flush_at` origins.
-    pub(crate) fn with_flush(mut self, flush_at: usize, flush: Flush) -> Self {
+    /// A page that hands over a batch for each `flush_at` origins; marks and the rest come with
+    /// [`Page::finish`].
+    #[must_use]
+    pub fn with_flush(mut self, flush_at: usize, flush: Flush) -> Self {
         self.flush_at = flush_at.max(1);
         self.flush = Some(flush);
         self

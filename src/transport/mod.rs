@@ -1,9 +1,8 @@
 //! From a request to an answer: the seam, and what is put around it.
 //!
 //! A [`Transport`] answers one [`Request`] with one [`Response`]; a status is an answer, not an
-//! error. Layers are transports around a transport, outermost first: [`Polite`] (retries, limits,
-//! which credential), [`Recording`], the client (`Http`, or [`Replay`] in tests). All that decides
-//! is a pure state machine fed with `now` and headers; the shells only sleep on the [`Clock`].
+//! error. Layers are transports around a transport: a `Recording` (feature `driver`) keeps what a client was answered, and
+//! [`Replay`] is a client that answers from it. Shells only sleep on the [`Clock`].
 //!
 //! # How to implement a client
 //!

@@ -1,1 +1,0 @@
-//! Small HTML tools for listers that read pages.
