@@ -256,6 +256,7 @@ impl<C> Page<C> {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "a cursor is given away: the page keeps it")]
 impl<C: Cursor> Page<C> {
     /// The next page of this chain. One that was asked before in this run, or whose answer equals
     /// this one, is a gap that says *loop*.
