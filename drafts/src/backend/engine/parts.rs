@@ -251,9 +251,8 @@ fn refresh(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, work: &mut Work, origin: u64, f
         observe(t, ctx, origin, &mut row)?;
         place(t, ctx, origin, &mut row)?;
     }
-    let touch = work.touched.entry(origin).or_insert(Touch::Unchanged);
-    if !new && *touch == Touch::Unchanged {
-        *touch = Touch::Changed;
+    if !new && work.touched.get(&origin).is_none_or(|t| *t == Touch::Unchanged) {
+        work.touched.insert(origin, Touch::Changed);
         work.feed.say(ChangeKind::Changed, origin);
     }
     Ok(())
