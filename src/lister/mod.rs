@@ -41,6 +41,8 @@
 //! ```
 
 mod error;
+#[cfg(feature = "html")]
+pub(crate) mod html;
 mod page;
 mod read;
 mod recovery;

@@ -25,35 +25,23 @@
 //!
 //! # Behaviours
 //!
-//! Each with the test in `tests/listers_cgit.rs` that fails without it:
+//! Held by `tests/fixtures.rs` on the pages in `fixtures/cgit`, as far as those have them:
 //!
-//! - asks for HTML, and by the configured address: `requests_ask_for_html_and_say_where_their_url_is_from`
-//! - reads every row of a real index, and no section or header: `a_real_index_gives_its_rows_and_the_next_page`
-//! - follows the pager to its end, in each of its shapes, and never to another host:
-//!   `the_last_page_and_a_page_past_the_end_end_the_chain`, `the_pager_is_read_in_each_of_its_shapes`,
-//!   `a_pager_that_leaves_the_host_or_marks_no_page_is_an_error`
-//! - reads dates in both forms and with zone names that mean one offset only:
-//!   `dates_are_read_where_they_say_one_instant`
-//! - a repository's page is asked for again only when its date changed:
-//!   `the_fingerprint_is_the_instant_and_nothing_else`
-//! - takes `https` before `http` before others, and nothing that needs a key:
-//!   `the_clone_link_is_the_one_that_anybody_can_use`
-//! - odd names come out as git takes them: `real_pages_of_odd_names_give_the_clone_link_of_the_table`,
-//!   `a_link_from_the_head_is_escaped`
-//! - joins a clone link that cgit cut at the spaces of a name:
-//!   `a_clone_link_cut_at_spaces_is_joined_or_left_out`
-//! - goes to the summary tab once, and never back and forth: `the_summary_tab_is_one_hop`
-//! - a repository without a clone link is counted as left out: `a_page_without_clone_links_is_a_skip`
-//! - rows that lead to another host are left out, and if all do it is an error:
-//!   `rows_that_leave_the_host_are_left_out`
-//! - with `base_git_url` paths are mapped, whatever the slash, scheme or case of `url`:
-//!   `base_git_url_maps_paths`, `a_row_outside_the_base_is_left_out_and_a_wrong_base_is_an_error`
-//! - an index without rows is no error; a page that is no index, or is cut, is:
-//!   `an_empty_index_is_no_error`, `what_is_no_cgit_page_is_an_error_that_says_what_is_missing`,
-//!   `a_cut_page_is_an_error`
-//! - a repository's 404 or 410 is left out, every other failure is a gap:
-//!   `only_a_repository_that_is_gone_is_skipped`
-//! - no page makes it panic: `no_bytes_make_it_panic`, `no_cut_or_bent_page_makes_it_panic`
+//! - asks for HTML, and by the configured address;
+//! - reads every row of a real index, and no section or header;
+//! - follows the pager to its end, in each of its shapes, and never to another host;
+//! - reads dates in both forms and with zone names that mean one offset only;
+//! - a repository's page is asked for again only when its date changed;
+//! - takes `https` before `http` before others, and nothing that needs a key;
+//! - odd names come out as git takes them;
+//! - joins a clone link that cgit cut at the spaces of a name;
+//! - goes to the summary tab once, and never back and forth;
+//! - a repository without a clone link is counted as left out;
+//! - rows that lead to another host are left out, and if all do it is an error;
+//! - with `base_git_url` paths are mapped, whatever the slash, scheme or case of `url`;
+//! - an index without rows is no error (but cgit answers 404 where it has none to show, and that is a
+//!   gap); a page that is no index, or is cut, is one;
+//! - a repository's 404 or 410 is left out, every other failure is a gap.
 
 use std::sync::Arc;
 
@@ -61,6 +49,7 @@ use scraper::ElementRef;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::location;
 use crate::lister::html::{HtmlPage, selector, text};
 use crate::lister::{
     Arguments, ConfigError, Entry, Failure, Lister, ListerError, Page, PageSource, Parameter, ParameterKind,
@@ -189,7 +178,8 @@ impl CGit {
         }
         // A site that moved, or a base that is wrong, must not look like a site without repositories.
         if rows > 0 && used == 0 {
-            return Err(ListerError::parse(format!("none of the {rows} rows can be used: each {why_not}")));
+            let why = format!("none of the {rows} rows can be used: the last {why_not}");
+            return Err(ListerError::parse(why));
         }
         if let Some(next) = next_page(&html, &response.url, rows)? {
             page.next(CGitCursor::Index { url: next });
@@ -231,7 +221,6 @@ impl CGit {
     }
 
     fn repo(
-        &self,
         (url, updated, hop): (&Url, Option<Timestamp>, bool),
         response: &Response,
         page: &mut Page<CGitCursor>,
@@ -265,7 +254,10 @@ impl CGit {
                 page.origin(NewOrigin::new(clone, VisitType::git()).with_last_update(updated))?;
             }
             None if given.is_empty() => page.skip(url, "there is no clone link on its page"),
-            None => page.skip(url, format!("no clone link of it can be used ({})", given.join(" "))),
+            None => {
+                let given: String = given.join(" ").chars().take(200).collect();
+                page.skip(url, format!("none of its clone links can be used without a key ({given})"));
+            }
         }
         Ok(())
     }
@@ -301,7 +293,7 @@ impl Lister for CGit {
     ) -> Result<(), ListerError> {
         match at {
             CGitCursor::Index { .. } => self.index(&response, page),
-            CGitCursor::Repo { url, updated, hop } => self.repo((url, *updated, *hop), &response, page),
+            CGitCursor::Repo { url, updated, hop } => Self::repo((url, *updated, *hop), &response, page),
         }
     }
 
@@ -347,12 +339,12 @@ fn rows_of(html: &HtmlPage) -> Result<Vec<Row>, ListerError> {
 
 /// The link after the current page's.
 fn next_page(html: &HtmlPage, base: &Url, rows: usize) -> Result<Option<Url>, ListerError> {
-    let (items, bare) = (selector("ul.pager > li")?, selector(".pager > a")?);
+    let (items, links) = (selector("ul.pager > li")?, selector(".pager > a")?);
     let link = selector("a[href]")?;
     let mut pages: Vec<ElementRef<'_>> = html.all(&items).collect();
     if pages.is_empty() {
         // Before version 0.9 the links are not in a list.
-        pages = html.all(&bare).collect();
+        pages = html.all(&links).collect();
     }
     let marked = |e: &ElementRef<'_>| e.value().classes().any(|c| c == "current");
     let current = pages.iter().position(|p| marked(p) || p.child_elements().any(|c| marked(&c)));
@@ -440,12 +432,16 @@ fn escaped(href: &str) -> String {
     for (i, &b) in bytes.iter().enumerate() {
         let loose = b == b'%' && !(hex(bytes.get(i + 1).copied()) && hex(bytes.get(i + 2).copied()));
         if loose || !b.is_ascii_graphic() {
-            out.push_str(&format!("%{b:02x}"));
+            out.extend(['%', hex_digit(b >> 4), hex_digit(b & 15)]);
         } else {
             out.push(char::from(b));
         }
     }
     out
+}
+
+fn hex_digit(n: u8) -> char {
+    char::from_digit(u32::from(n), 16).unwrap_or('0')
 }
 
 /// A link made absolute, as pages are told apart: without a fragment or slashes at its end.
@@ -462,12 +458,6 @@ fn web_url(base: &Url, href: &str) -> Option<Url> {
 
 fn same_host(a: &Url, b: &Url) -> bool {
     a.host_str() == b.host_str() && a.port() == b.port()
-}
-
-/// Host, and port where it is not the scheme's own.
-fn location(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// The path of a repository's page below the index, whatever the scheme, the slash at the end, and
