@@ -4,6 +4,7 @@
 //! This stands in for the driver: a queue, items by fingerprint, states joined. It neither retries
 //! nor chooses credentials, so a fixture of limits is left to the transport.
 #![cfg(feature = "testing")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test may fail")]
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::path::PathBuf;
