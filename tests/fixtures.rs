@@ -98,12 +98,16 @@ async fn walk(source: &dyn PageSource, run: &CaseRun, replay: &Replay, kept: &mu
         if let Some((key, fingerprint)) = item.clone().filter(|_| !goes_on) {
             kept.items.insert(key, (fingerprint, origins.clone()));
         }
-        origins.into_iter().for_each(|origin| listing.add(origin));
+        for origin in origins {
+            listing.add(origin);
+        }
         for follow in batch.follows {
             match follow.kind {
                 FollowKind::Item { key, fingerprint } => match kept.items.get(key.as_ref()) {
                     Some((known, origins)) if *known == fingerprint => {
-                        origins.clone().into_iter().for_each(|origin| listing.add(origin));
+                        for origin in origins.clone() {
+                            listing.add(origin);
+                        }
                     }
                     _ => queue.push_back((follow.cursor, Some((key.to_string(), fingerprint)))),
                 },
