@@ -17,6 +17,7 @@ mod error;
 #[cfg(feature = "file")]
 mod file;
 mod memory;
+mod options;
 mod origins;
 mod runs;
 mod visits;
@@ -27,6 +28,7 @@ pub use error::{BackendError, BackendErrorKind};
 #[cfg(feature = "file")]
 pub use file::FileStore;
 pub use memory::MemoryStore;
+pub use options::StoreOptions;
 pub use origins::{
     Change, ChangeKind, ChangeToken, Imported, ImportedOrigin, ImportedVisits, OriginPage, OriginQuery,
     PageToken,
