@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 pub mod backend;
+#[cfg(feature = "driver")]
+pub mod driver;
 pub mod lister;
 pub mod listers;
 pub mod model;

@@ -11,7 +11,10 @@
 //! invent: call [`crate::policy::schedule`] inside the transaction that changes a fact, and keep
 //! its answer in one index.
 
+mod engine;
 mod error;
+mod memory;
+mod options;
 mod origins;
 mod runs;
 mod visits;
@@ -19,6 +22,8 @@ mod visits;
 use async_trait::async_trait;
 
 pub use error::{BackendError, BackendErrorKind};
+pub use memory::MemoryStore;
+pub use options::StoreOptions;
 pub use origins::{
     Change, ChangeKind, ChangeToken, Imported, ImportedOrigin, ImportedVisits, OriginPage, OriginQuery,
     PageToken,

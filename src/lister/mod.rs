@@ -57,7 +57,7 @@ pub use page::{Flush, Follow, FollowKind, Page, PageBatch, Sighting, Skip};
 pub use read::{fingerprint, query_param, seconds_date};
 pub use recovery::{Failure, FailureKind, Recovery, Verdict};
 pub use registry::{Arguments, Built, Entry, Parameter, ParameterKind, Registry, Secret, base_url};
-pub use source::{PageSource, Source};
+pub use source::{PageSource, Source, Stateless, WithMemory};
 
 use crate::model::Timestamp;
 use crate::transport::{Request, Response};

@@ -39,6 +39,8 @@ mod request;
 mod response;
 #[cfg(feature = "driver")]
 mod scrub;
+#[cfg(feature = "driver")]
+mod system_clock;
 
 use async_trait::async_trait;
 
@@ -58,6 +60,8 @@ pub use recording::{RecordedRun, Recording, RecordingError, RecordingInfo};
 pub use replay::{Replay, ReplayedRequest};
 pub use request::{Auth, CredentialId, Provenance, Request};
 pub use response::Response;
+#[cfg(feature = "driver")]
+pub use system_clock::SystemClock;
 
 /// Answers requests. See the [module](self) for how to implement one.
 #[async_trait]

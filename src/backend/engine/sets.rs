@@ -69,9 +69,10 @@ impl Chunk {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = u16> + '_ {
-        (0u16..).zip(&self.0).filter(|(_, b)| **b != 0).flat_map(|(i, b)| {
-            (0u16..8).filter(move |bit| b & (1 << bit) != 0).map(move |bit| i * 8 + bit)
-        })
+        (0u16..)
+            .zip(&self.0)
+            .filter(|(_, b)| **b != 0)
+            .flat_map(|(i, b)| (0u16..8).filter(move |bit| b & (1 << bit) != 0).map(move |bit| i * 8 + bit))
     }
 
     /// Takes out all that another set holds.

@@ -161,9 +161,8 @@ pub(crate) fn listing_lifts_hold(row: &OriginRow, ctx: &Ctx<'_>) -> bool {
 /// Folds in that an origin was listed: the facts over all its listers are what the row says.
 pub(crate) fn observe(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &mut OriginRow) -> Result<()> {
     let mut facts = facts(t, ctx, id, row)?;
-    let listing = policy::Listing::new(ctx.now, facts.last_update)
-        .with_enabled(facts.enabled)
-        .with_gone(facts.gone);
+    let listing =
+        policy::Listing::new(ctx.now, facts.last_update).with_enabled(facts.enabled).with_gone(facts.gone);
     observe_listing(&mut facts, &listing);
     absorb(row, &facts);
     Ok(())

@@ -43,7 +43,12 @@ impl Feed {
 }
 
 /// Up to `limit` changes after a token.
-pub(crate) fn changes(t: &dyn KvRead, ctx: &Ctx<'_>, after: ChangeToken, limit: usize) -> Result<Vec<Change>> {
+pub(crate) fn changes(
+    t: &dyn KvRead,
+    ctx: &Ctx<'_>,
+    after: ChangeToken,
+    limit: usize,
+) -> Result<Vec<Change>> {
     let mut found: Vec<(u64, u8, u64, u32, Timestamp)> = Vec::new();
     // The row that holds the token begins at most a row's length before it.
     let from = after.0.saturating_sub(TOGETHER as u64);

@@ -4,10 +4,10 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::backend::{
-    BackendError, BackendErrorKind, GapKind, PageDigest, Result, RunRecord,
+use crate::backend::{BackendError, BackendErrorKind, GapKind, PageDigest, Result, RunRecord};
+use crate::model::{
+    Artifact, ArtifactShape, Disabled, Gone, JsonObject, ListerRecord, Timestamp, VisitStatus,
 };
-use crate::model::{Artifact, ArtifactShape, Disabled, Gone, JsonObject, ListerRecord, Timestamp, VisitStatus};
 
 /// The form of all rows. Raised when one changes; older ones are read as long as they can be.
 pub(crate) const FORM: u8 = 1;
@@ -467,7 +467,10 @@ mod tests {
         l.set_archived(Some(false));
         l.set_in_parts();
         l.set_enabled(false);
-        assert_eq!((l.enabled(), l.is_fork(), l.archived(), l.in_parts()), (false, Some(true), Some(false), true));
+        assert_eq!(
+            (l.enabled(), l.is_fork(), l.archived(), l.in_parts()),
+            (false, Some(true), Some(false), true)
+        );
         l.set_fork(None);
         l.set_enabled(true);
         assert_eq!((l.enabled(), l.is_fork(), l.archived(), l.in_parts()), (true, None, Some(false), true));

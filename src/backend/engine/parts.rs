@@ -84,7 +84,8 @@ fn readings(t: &dyn KvRead, part: u32, run: u64) -> Result<BTreeMap<u64, Reading
     let mut found = BTreeMap::new();
     scan_prefix(t, keys::READING, &K::new().u32(part).u64(run), &mut |key, value| {
         let mut parts = keys::Parts(key);
-        (parts.u32(), parts.u64());
+        parts.u32();
+        parts.u64();
         found.insert(parts.u64(), decode(value)?);
         Ok(ControlFlow::Continue(()))
     })?;
@@ -109,7 +110,8 @@ pub(crate) fn names(t: &dyn KvRead, part: u32) -> Result<Vec<u64>> {
     for run in row.generation.iter().chain(&row.staged) {
         for key in keys_of(t, keys::READING, &K::new().u32(part).u64(*run))? {
             let mut parts = keys::Parts(&key);
-            (parts.u32(), parts.u64());
+            parts.u32();
+            parts.u64();
             origins.insert(parts.u64());
         }
     }

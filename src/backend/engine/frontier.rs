@@ -182,7 +182,12 @@ fn repeats(before: &PageDigest, page: &PageDigest) -> bool {
 
 /// What a page that was read to its end is: a page, or the same one again. With the number of equal
 /// empty pages that end with it, or why it is a loop.
-pub(crate) fn judge(t: &dyn KvRead, run: u64, row: &CursorRow, page: &PageDigest) -> Result<Result<u32, String>> {
+pub(crate) fn judge(
+    t: &dyn KvRead,
+    run: u64,
+    row: &CursorRow,
+    page: &PageDigest,
+) -> Result<Result<u32, String>> {
     let Some(parent) = row.parent else { return Ok(Ok(0)) };
     let CursorState::Done(before, empty) = cursor(t, run, parent)?.end else { return Ok(Ok(0)) };
     if repeats(&before, page) {

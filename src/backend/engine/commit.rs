@@ -57,9 +57,6 @@ pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: PageCommit) -
         return Err(fenced(format!("cursor {id} of run {of} is somebody else's, or was ended")));
     }
     let mut cursor = frontier::cursor(t, of, id)?;
-    if let Some(candidate) = &candidate {
-        runs::swap_candidate(t, of, candidate)?;
-    }
     let mut work = Work {
         counts: Committed::default(),
         touched: HashMap::new(),
@@ -81,6 +78,11 @@ pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: PageCommit) -
                 batch = PageBatch { parts: batch.parts, ..PageBatch::default() };
             }
         }
+    }
+    // A page that repeats another one has no say in the state either.
+    let looped = matches!(end, Some(CursorEnd::Gap { kind: GapKind::Loop, .. }));
+    if let Some(candidate) = candidate.filter(|_| !looped) {
+        runs::swap_candidate(t, of, &candidate)?;
     }
     let said = read_parts(t, &mut work, id, &mut cursor, &batch, end.as_ref())?;
     let lister = work.run.lister;

@@ -51,12 +51,7 @@ pub(crate) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// Visits all entries whose key begins with `prefix`.
-pub(crate) fn scan_prefix(
-    t: &dyn KvRead,
-    table: u8,
-    prefix: &[u8],
-    visit: &mut Visitor<'_>,
-) -> Result<()> {
+pub(crate) fn scan_prefix(t: &dyn KvRead, table: u8, prefix: &[u8], visit: &mut Visitor<'_>) -> Result<()> {
     t.scan(table, prefix, after_prefix(prefix).as_deref(), visit)
 }
 
@@ -121,10 +116,7 @@ pub(crate) mod tests {
             stop(t)
         });
         assert_eq!(failed.unwrap_err().kind(), BackendErrorKind::Conflict);
-        assert_eq!(all(kv, 1, b"a", None), [
-            (b"a".to_vec(), b"1".to_vec()),
-            (b"b".to_vec(), b"2".to_vec())
-        ]);
+        assert_eq!(all(kv, 1, b"a", None), [(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"2".to_vec())]);
         kv.rehearse(|t| t.delete(1, b"a")).unwrap();
         assert!(kv.read(|t| Ok(t.get(1, b"a")?.is_some())).unwrap(), "a rehearsal changes nothing");
         kv.write(|t| t.delete(1, b"a")).unwrap();
