@@ -25,8 +25,8 @@ pub(crate) struct Context {
     pub(crate) config: Config,
     /// What the store and the driver take for now.
     pub(crate) clock: Arc<dyn Clock>,
-    /// Whether that is not the machine's time.
-    virtual_time: bool,
+    /// What `--now` says.
+    now: Option<Timestamp>,
     store: String,
 }
 
@@ -43,13 +43,18 @@ impl Context {
             json: common.json,
             config,
             clock,
-            virtual_time: common.now.is_some(),
+            now: common.now.map(|now| now.0),
             store: store.unwrap_or_else(|| DEFAULT_STORE.to_owned()),
         })
     }
 
     pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// What `--now` says, where it is given.
+    pub(crate) fn given_now(&self) -> Option<Timestamp> {
+        self.now
     }
 
     /// The credentials of a lister's instance, from the configuration and the environment.
@@ -90,7 +95,7 @@ impl Context {
 
     fn open(&self, path: &Path) -> Result<Arc<dyn SchedulerBackend>> {
         let mut options = FileOptions::default();
-        if self.virtual_time {
+        if self.now.is_some() {
             options.clock_bound = None;
         }
         let store = FileStore::open(path, options).map_err(|e| match Failure::from(e) {
