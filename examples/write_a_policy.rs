@@ -13,7 +13,7 @@ const CHANGED: Lane = Lane::policy(0);
 const REST: Lane = Lane::policy(1);
 
 impl Policy for ChangedFirst {
-    fn name(&self) -> &str {
+    fn name(&self) -> &'static str {
         "changed_first"
     }
 
@@ -24,9 +24,11 @@ impl Policy for ChangedFirst {
     fn place(&self, facts: &Facts, _: &Shared, _: Timestamp) -> Placement {
         let last = facts.visits.last_visit;
         match facts.last_update {
-            Some(update) if Some(update) > facts.visits.last_successful => {
-                Placement::new(CHANGED, update.as_micros(), Reason::new("changed", format!("changed {update}")))
-            }
+            Some(update) if Some(update) > facts.visits.last_successful => Placement::new(
+                CHANGED,
+                update.as_micros(),
+                Reason::new("changed", format!("changed {update}")),
+            ),
             _ => {
                 let rank = last.unwrap_or(facts.first_seen).as_micros();
                 Placement::new(REST, rank, Reason::new("rest", "no known change"))
@@ -41,7 +43,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let lister = ListerKey::new("shelf", "shelf.example");
         let store = MemoryStore::with_policies(Policies::all(ChangedFirst));
         let visited = |name: &str, visit, update| {
-            let mut origin = ImportedOrigin::new(&lister, format!("https://shelf.example/{name}"), VisitType::git());
+            let mut origin =
+                ImportedOrigin::new(&lister, format!("https://shelf.example/{name}"), VisitType::git());
             let mut visits = ImportedVisits::default();
             (visits.last_visit, visits.last_successful) = (Some(day(visit)), Some(day(visit)));
             visits.status = Some(VisitStatus::Successful);
@@ -53,7 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let claim = Claim::new(VisitType::git(), 3).with_lease(Duration::from_secs(600));
         let claimed = store.claim(&claim, day(30)).await?;
         let order: Vec<_> = claimed.visits.iter().map(|v| (v.url.as_str(), v.reason.code.as_str())).collect();
-        assert_eq!(order[0], ("https://shelf.example/waiting", "changed"));
+        assert_eq!(order.first(), Some(&("https://shelf.example/waiting", "changed")));
         assert_eq!(order.len(), 3);
         Ok(())
     })

@@ -1,6 +1,14 @@
 //! Defects of the incumbent that a listing must not have, each shown on a naive double too: the
 //! double has to fail the scenario, or the scenario shows nothing.
 #![cfg(feature = "testing")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::unnecessary_literal_bound,
+    clippy::unnecessary_wraps,
+    reason = "a test may fail"
+)]
 
 mod common;
 #[path = "naive/listing.rs"]
@@ -36,7 +44,8 @@ async fn finished(store: &MemoryStore) -> bool {
 async fn d1_a_secondary_limit_is_no_end_of_a_listing() {
     let store = Arc::new(MemoryStore::new());
     let source = Arc::new(Source::incremental(Chain));
-    let report = driver(&store, Answering::new(limited)).run(source.clone(), RunOptions::default()).await.unwrap();
+    let report =
+        driver(&store, Answering::new(limited)).run(source.clone(), RunOptions::default()).await.unwrap();
     assert_eq!(report.outcome, RunOutcome::Partial);
     assert!(report.gaps[0].reason.contains("secondary rate limit"), "{}", report.gaps[0].reason);
     assert!(!finished(&store).await);

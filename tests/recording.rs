@@ -431,7 +431,7 @@ fn recorded_pages_lead_to_pages_that_are_here() {
     let first = get(here(&format!("{api}/repos?page=1&limit=5"))).unwrap();
     let escaped = cdn_base.replace('/', "\\/");
     assert_eq!(first.text().unwrap(), format!(r#"["{forge_base}/a.git", "{escaped}\/b"]"#));
-    let next = first.link("next").unwrap();
+    let next = first.link("next").unwrap().unwrap();
     assert_eq!(next, here(&format!("{api}/repos?page=2")));
     assert_eq!(get(next).unwrap().text().unwrap(), "[]");
     assert_eq!(&*get(here("https://cdn.example/b")).unwrap().body.bytes().unwrap(), [255, 0]);

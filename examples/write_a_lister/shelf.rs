@@ -5,8 +5,8 @@ use lamplighter::transport::{Request, Response};
 use serde::Deserialize;
 use url::Url;
 
-pub struct Shelf {
-    pub base: Url,
+pub(crate) struct Shelf {
+    pub(crate) base: Url,
 }
 
 #[derive(Deserialize)]

@@ -12,11 +12,13 @@ use crate::model::{JsonObject, ListerKey, ListerRecord, Timestamp};
 /// The number of a run, growing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[allow(clippy::exhaustive_structs, reason = "a name for a value, and nothing else")]
 pub struct RunId(pub u64);
 
 /// The number of a cursor in its run, growing in the order in which cursors were found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[allow(clippy::exhaustive_structs, reason = "a name for a value, and nothing else")]
 pub struct CursorId(pub u64);
 
 /// The right to work on a run: taken back when somebody else begins it.

@@ -63,7 +63,8 @@ impl std::error::Error for RunError {
 
 impl From<BackendError> for RunError {
     fn from(e: BackendError) -> Self {
-        let kind = if e.kind() == BackendErrorKind::Fenced { RunErrorKind::TakenOver } else { RunErrorKind::Store };
+        let kind =
+            if e.kind() == BackendErrorKind::Fenced { RunErrorKind::TakenOver } else { RunErrorKind::Store };
         Self { kind, source: Box::new(e) }
     }
 }

@@ -62,7 +62,9 @@ pub use options::RunOptions;
 pub use report::RunReport;
 pub use stream::{Listed, listing};
 
-use crate::backend::{BackendErrorKind, Begun, Candidate, EndRun, GapQuery, NewState, RunOutcome, RunPlan, RunStore};
+use crate::backend::{
+    BackendErrorKind, Begun, Candidate, EndRun, GapQuery, NewState, RunOutcome, RunPlan, RunStore,
+};
 use crate::lister::{Mode, PageSource, RunInfo};
 use crate::model::{JsonObject, ListerRecord};
 use crate::transport::{Clock, Transport};
@@ -119,7 +121,11 @@ impl Driver {
         self.run_in_span(source, options).instrument(span).await
     }
 
-    async fn run_in_span(&self, source: Arc<dyn PageSource>, options: RunOptions) -> Result<RunReport, RunError> {
+    async fn run_in_span(
+        &self,
+        source: Arc<dyn PageSource>,
+        options: RunOptions,
+    ) -> Result<RunReport, RunError> {
         let sent_before = self.transport.attempts();
         let lister = self.store.lister(&source.key(), self.clock.now()).await?;
         let mut begun = self.begin(&*source, &options, &lister, options.restart).await?;
@@ -139,7 +145,9 @@ impl Driver {
                     tally.restarted = true;
                     begun = self.begin(&*source, &options, &lister, true).await?;
                 }
-                Ending::Restart => break (run, Some("the listing had to start over a second time".to_owned())),
+                Ending::Restart => {
+                    break (run, Some("the listing had to start over a second time".to_owned()));
+                }
             }
         };
         tally.requests = match self.transport.attempts().saturating_sub(sent_before) {
@@ -179,7 +187,12 @@ impl Driver {
         Ok(self.store.begin_run(plan, now).await?)
     }
 
-    async fn open(&self, source: &Arc<dyn PageSource>, options: &RunOptions, begun: &Begun) -> Result<Run, RunError> {
+    async fn open(
+        &self,
+        source: &Arc<dyn PageSource>,
+        options: &RunOptions,
+        begun: &Begun,
+    ) -> Result<Run, RunError> {
         let candidate = self.store.candidate(begun.ticket).await?;
         Ok(Run {
             store: Arc::clone(&self.store),
@@ -194,7 +207,12 @@ impl Driver {
     }
 
     /// Reads pages until none is pending, or it is told to stop.
-    async fn read_pages(&self, run: &Run, options: &RunOptions, tally: &mut Tally) -> Result<Ending, RunError> {
+    async fn read_pages(
+        &self,
+        run: &Run,
+        options: &RunOptions,
+        tally: &mut Tally,
+    ) -> Result<Ending, RunError> {
         let mut in_flight = FuturesUnordered::new();
         let mut ending = Ending::Drained;
         loop {
@@ -202,7 +220,10 @@ impl Driver {
             let budget = options.max_pages.map_or(u64::MAX, |max| max.saturating_sub(tally.asked));
             let want = room.min(usize::try_from(budget).unwrap_or(usize::MAX));
             if want > 0 && matches!(ending, Ending::Drained) && !self.stop.is_stopped() {
-                let cursors = self.store.claim_cursors(run.ticket, want, options.cursor_lease, self.clock.now()).await?;
+                let cursors = self
+                    .store
+                    .claim_cursors(run.ticket, want, options.cursor_lease, self.clock.now())
+                    .await?;
                 tally.asked += cursors.len() as u64;
                 in_flight.extend(cursors.into_iter().map(|cursor| run.page(cursor)));
             }
@@ -241,15 +262,18 @@ impl Driver {
         let mut attempts = 0;
         let ended = loop {
             let lister = self.store.lister(&begun.run.lister, self.clock.now()).await?;
-            end.state = if error.is_none() { new_state(&*run.source, &lister, candidate.clone())? } else { None };
+            end.state =
+                if error.is_none() { new_state(&*run.source, &lister, candidate.clone())? } else { None };
             match self.store.end_run(end.clone(), self.clock.now()).await {
                 Err(e) if e.kind() == BackendErrorKind::Conflict && attempts < END_ATTEMPTS => attempts += 1,
                 other => break other?,
             }
         };
-        let mut query = GapQuery::default();
-        query.lister = Some(begun.run.lister.name.clone());
-        query.instance = Some(begun.run.lister.instance.clone());
+        let query = GapQuery {
+            lister: Some(begun.run.lister.name.clone()),
+            instance: Some(begun.run.lister.instance.clone()),
+            run: None,
+        };
         let gaps = self.store.gaps(&query).await?;
         let mut counts = tally.counts;
         counts.gone += ended.gone;

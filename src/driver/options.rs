@@ -8,6 +8,7 @@ use crate::model::JsonObject;
 /// has a state, continuing an open one.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
+#[allow(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
 pub struct RunOptions {
     /// List everything again: no state, no fingerprints.
     pub full: bool,

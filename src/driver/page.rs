@@ -8,11 +8,12 @@ use tracing::Instrument;
 
 use super::RunError;
 use crate::backend::{
-    BackendErrorKind, Candidate, Committed, CursorEnd, GapKind, PageCommit, PageDigest, PendingCursor, RunStore, RunTicket,
-    Validator,
+    BackendErrorKind, Candidate, Committed, CursorEnd, GapKind, PageCommit, PageDigest, PendingCursor,
+    RunStore, RunTicket, Validator,
 };
 use crate::lister::{
-    Failure, FailureKind, Follow, FollowKind, ListerError, ListerErrorKind, Page, PageBatch, PageSource, Skip, Verdict,
+    Failure, FailureKind, Follow, FollowKind, ListerError, ListerErrorKind, Page, PageBatch, PageSource,
+    Skip, Verdict,
 };
 use crate::model::{check_origin_url, digest128};
 use crate::transport::{Auth, Clock, Request, Response, Transport};
@@ -71,7 +72,12 @@ impl Run {
         self.page_at(pending, request, place).instrument(span).await
     }
 
-    async fn page_at(&self, pending: PendingCursor, mut request: Request, place: String) -> Result<PageEnd, RunError> {
+    async fn page_at(
+        &self,
+        pending: PendingCursor,
+        mut request: Request,
+        place: String,
+    ) -> Result<PageEnd, RunError> {
         // What a forge answers depends on who asks, and which credential goes with a request is
         // the transport's choice: a validator is kept for anonymous requests only.
         let key = (request.validate && request.auth == Auth::None).then(|| request.url.to_string());
@@ -90,7 +96,8 @@ impl Run {
         let answer = self.source.fetch(request, &*self.transport).await;
         let response = match (answer, known) {
             (Err(e), _) => {
-                let failure = Failure::new(FailureKind::Transport(e.kind()), format!("{place}: {}", chain(&e)));
+                let failure =
+                    Failure::new(FailureKind::Transport(e.kind()), format!("{place}: {}", chain(&e)));
                 return self.failed(pending, place, failure).await;
             }
             (Ok(response), Some(validator)) if response.status == http::StatusCode::NOT_MODIFIED => {
@@ -103,7 +110,9 @@ impl Run {
         };
         if !response.status.is_success() {
             let message = format!("{place}: status {}{}", response.status.as_u16(), said(&response));
-            return self.failed(pending, place, Failure::new(FailureKind::Status(response.status), message)).await;
+            return self
+                .failed(pending, place, Failure::new(FailureKind::Status(response.status), message))
+                .await;
         }
         let validator = key.and_then(|key| {
             let part = pending.part.clone().unwrap_or_else(|| format!("url:{key}").into());
@@ -147,17 +156,24 @@ impl Run {
                     ListerErrorKind::Refused => FailureKind::Refused,
                     _ => FailureKind::Parse,
                 };
-                return self.failed(pending, place.clone(), Failure::new(kind, format!("{place}: {}", chain(&e)))).await;
+                return self
+                    .failed(pending, place.clone(), Failure::new(kind, format!("{place}: {}", chain(&e))))
+                    .await;
             }
         };
         skipped += self.settle(&mut batch);
         if let (Some((_, v)), None) = (&validator, &pending.part) {
             batch.parts.push(Arc::clone(&v.part));
         }
-        let mut commit = PageCommit::new(self.ticket, pending.ticket, batch, Some(CursorEnd::Done(reading.digest)));
+        let mut commit =
+            PageCommit::new(self.ticket, pending.ticket, batch, Some(CursorEnd::Done(reading.digest)));
         commit.validator = validator;
         let mut committed = self.commit(commit).await?;
-        let end = if committed.gaps > 0 { HowEnded::Gap("a loop: it came back to where it had been".to_owned()) } else { HowEnded::Page };
+        let end = if committed.gaps > 0 {
+            HowEnded::Gap("a loop: it came back to where it had been".to_owned())
+        } else {
+            HowEnded::Page
+        };
         committed.add(flushed);
         Ok(PageEnd::Committed { end, committed, skipped, place })
     }
@@ -238,7 +254,9 @@ impl Run {
             let attempt = commit.clone().with_candidate(next.clone());
             match self.store.commit_page(attempt, self.clock.now()).await {
                 // Another process joined a piece meanwhile: join ours to its.
-                Err(e) if e.kind() == BackendErrorKind::Conflict => *candidate = self.store.candidate(self.ticket).await?,
+                Err(e) if e.kind() == BackendErrorKind::Conflict => {
+                    *candidate = self.store.candidate(self.ticket).await?;
+                }
                 Err(e) => return Err(e.into()),
                 Ok(committed) => {
                     *candidate = Candidate::new(next.revision + 1, next.state);
@@ -248,18 +266,21 @@ impl Run {
         }
     }
 
-    async fn failed(&self, pending: PendingCursor, place: String, failure: Failure) -> Result<PageEnd, RunError> {
+    async fn failed(
+        &self,
+        pending: PendingCursor,
+        place: String,
+        failure: Failure,
+    ) -> Result<PageEnd, RunError> {
         let recovery = match self.source.recover(&pending.cursor, &failure) {
             Ok(recovery) => recovery,
             Err(e) => return Ok(PageEnd::Abort(chain(&e))),
         };
-        let mut batch = PageBatch::default();
-        batch.follows = recovery
-            .follow
-            .into_iter()
-            // What stands for a failed cursor belongs to the same part.
-            .map(|cursor| Follow::new(cursor, FollowKind::Next { part: pending.part.clone() }))
-            .collect();
+        let part = &pending.part;
+        // What stands for a failed cursor belongs to the same part.
+        let stands = |cursor| Follow::new(cursor, FollowKind::Next { part: part.clone() });
+        let follows = recovery.follow.into_iter().map(stands).collect();
+        let mut batch = PageBatch { follows, ..PageBatch::default() };
         let (end, how) = match recovery.verdict {
             Verdict::Restart => return Ok(PageEnd::Restart),
             Verdict::Abort => return Ok(PageEnd::Abort(failure.message)),
@@ -276,7 +297,11 @@ impl Run {
                     FailureKind::Parse | FailureKind::Refused => GapKind::Body,
                 };
                 tracing::warn!(reason = %failure.message, "a part of the listing is missing");
-                (CursorEnd::Gap { kind, reason: failure.message.clone() }, HowEnded::Gap(failure.message))
+                let reason = match recovery.note {
+                    Some(note) => format!("{} ({note})", failure.message),
+                    None => failure.message,
+                };
+                (CursorEnd::Gap { kind, reason: reason.clone() }, HowEnded::Gap(reason))
             }
         };
         let skipped = batch.skips.len() as u64;

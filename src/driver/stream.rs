@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use futures::future::{Either, select};
-use futures::stream::{self, Stream};
+use futures::stream::{self, BoxStream};
 use tokio::sync::mpsc;
 
 use super::{Driver, RunError, RunOptions, RunReport};
 use crate::backend::{
-    Begun, Candidate, Committed, EndRun, Ended, Gap, GapQuery, MemoryStore, PageCommit, PendingCursor, Result, RunPlan,
-    RunQuery, RunRecord, RunStore, RunTicket, Validator,
+    Begun, Candidate, Committed, EndRun, Ended, Gap, GapQuery, MemoryStore, PageCommit, PendingCursor,
+    Result, RunPlan, RunQuery, RunRecord, RunStore, RunTicket, Validator,
 };
 use crate::lister::PageSource;
 use crate::model::{GoneReason, JsonObject, ListerKey, ListerRecord, NewOrigin, OriginKey, Timestamp};
@@ -63,7 +64,7 @@ pub fn listing(
     clock: Arc<dyn Clock>,
     state: Option<JsonObject>,
     options: RunOptions,
-) -> impl Stream<Item = Listed> + Send {
+) -> BoxStream<'static, Listed> {
     let (send, receive) = mpsc::channel(64);
     let end = send.clone();
     let store = Passing { frontier: MemoryStore::new(), state: state.unwrap_or_default(), send };
@@ -93,6 +94,7 @@ pub fn listing(
         };
         found.map(|found| (found, (run, receive, ended)))
     })
+    .boxed()
 }
 
 /// Passes on what pages say, and keeps only the frontier.
@@ -173,4 +175,3 @@ impl Passing {
         let _ = self.send.send(found).await;
     }
 }
-

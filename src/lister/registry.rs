@@ -487,7 +487,7 @@ mod tests {
         Parameter::optional("token", ParameterKind::Secret, "token"),
     ];
 
-    fn build(given: serde_json::Value) -> Result<(Arguments, Vec<Secret>), ConfigError> {
+    fn build(given: &serde_json::Value) -> Result<(Arguments, Vec<Secret>), ConfigError> {
         fn refuse(a: &Arguments) -> Result<Arc<dyn PageSource>, ConfigError> {
             base_url(a)
                 .and_then(|(url, instance)| Err(a.wrong(instance, format!("{url} {}", a.as_json().len()))))
@@ -498,7 +498,7 @@ mod tests {
 
     #[test]
     fn arguments_are_checked_and_defaults_filled_in() {
-        let said = |given| build(given).unwrap_err().to_string();
+        let said = |given: serde_json::Value| build(&given).unwrap_err().to_string();
         assert_eq!(
             said(serde_json::json!({"ulr": "x"})),
             "x has no parameter \"ulr\" (did you mean \"url\"?)"

@@ -171,7 +171,7 @@ impl GitHub {
         highest: Option<u64>,
         response: &Response,
     ) -> Result<Option<GitHubCursor>, ListerError> {
-        let Some(link) = response.link("next") else { return Ok(None) };
+        let Some(link) = response.link("next")? else { return Ok(None) };
         let link = on_the_same_host(&self.endpoint, link)?;
         // By its id where it has one: a gap and the start of a later run are then the same cursor.
         let said = query_param(&link, "since").and_then(|id| id.parse().ok());

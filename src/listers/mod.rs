@@ -1,11 +1,15 @@
 //! One file per lister, and the table of them.
 
+#[cfg(feature = "html")]
+pub mod cgit;
 pub mod github;
 pub mod pagure;
 pub mod phabricator;
 
 use url::Url;
 
+#[cfg(feature = "html")]
+pub use cgit::CGit;
 pub use github::GitHub;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
@@ -15,7 +19,14 @@ use crate::lister::{Entry, ListerError};
 /// The rows of the catalogue.
 #[must_use]
 pub(crate) fn entries() -> Vec<Entry> {
-    vec![github::entry(), pagure::entry(), phabricator::entry(), phabricator::phorge_entry()]
+    vec![
+        #[cfg(feature = "html")]
+        cgit::entry(),
+        github::entry(),
+        pagure::entry(),
+        phabricator::entry(),
+        phabricator::phorge_entry(),
+    ]
 }
 
 /// Host, and port where it is not the scheme's own: the usual name of an instance.

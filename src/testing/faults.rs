@@ -10,8 +10,8 @@ use async_trait::async_trait;
 use tokio::sync::Notify;
 
 use crate::backend::{
-    Begun, Candidate, Committed, EndRun, Ended, Gap, GapQuery, PageCommit, PendingCursor, Result, RunPlan, RunQuery,
-    RunRecord, RunStore, RunTicket, Validator,
+    Begun, Candidate, Committed, EndRun, Ended, Gap, GapQuery, PageCommit, PendingCursor, Result, RunPlan,
+    RunQuery, RunRecord, RunStore, RunTicket, Validator,
 };
 use crate::model::{ListerKey, ListerRecord, Timestamp};
 use crate::transport::{Request, Response, Transport, TransportError};

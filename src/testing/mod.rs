@@ -4,9 +4,11 @@
 mod case;
 mod clock;
 mod corpus;
+mod faults;
 mod loopback;
 mod served;
 
 pub use case::{Case, CaseError, CaseOrigin, CaseRun};
 pub use clock::VirtualClock;
+pub use faults::{Answering, KillPoint, Killer, KillingStore, KillingTransport};
 pub use loopback::{Loopback, LoopbackAnswer, LoopbackRequest};

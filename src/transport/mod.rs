@@ -1,9 +1,8 @@
 //! From a request to an answer: the seam, and what is put around it.
 //!
 //! A [`Transport`] answers one [`Request`] with one [`Response`]; a status is an answer, not an
-//! error. Layers are transports around a transport, outermost first: [`Polite`] (retries, limits,
-//! which credential), [`Recording`], the client (`Http`, or [`Replay`] in tests). All that decides
-//! is a pure state machine fed with `now` and headers; the shells only sleep on the [`Clock`].
+//! error. Layers are transports around a transport: a `Recording` (feature `driver`) keeps what a client was answered, and
+//! [`Replay`] is a client that answers from it. Shells only sleep on the [`Clock`].
 //!
 //! # How to implement a client
 //!
@@ -40,6 +39,8 @@ mod request;
 mod response;
 #[cfg(feature = "driver")]
 mod scrub;
+#[cfg(feature = "driver")]
+mod system_clock;
 
 use async_trait::async_trait;
 
@@ -59,6 +60,8 @@ pub use recording::{RecordedRun, Recording, RecordingError, RecordingInfo};
 pub use replay::{Replay, ReplayedRequest};
 pub use request::{Auth, CredentialId, Provenance, Request};
 pub use response::Response;
+#[cfg(feature = "driver")]
+pub use system_clock::SystemClock;
 
 /// Answers requests. See the [module](self) for how to implement one.
 #[async_trait]

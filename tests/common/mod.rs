@@ -1,5 +1,11 @@
 //! A forge in memory and a lister of it, for tests of the driver.
-#![allow(dead_code, reason = "each test file uses its own part")]
+#![allow(
+    dead_code,
+    clippy::unwrap_used,
+    clippy::unnecessary_literal_bound,
+    clippy::unnecessary_wraps,
+    reason = "each test file uses its own part, and may fail"
+)]
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -13,28 +19,28 @@ use lamplighter::transport::{Body, Request, Response, Transport, TransportError}
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-pub fn start() -> Timestamp {
+pub(crate) fn start() -> Timestamp {
     Timestamp::parse("2026-01-01T00:00:00Z").unwrap()
 }
 
 /// A chain of pages by id, as GitHub's: `?since=N` answers the repositories after N and the next
 /// `since`.
 #[derive(Debug, Clone)]
-pub struct Chain;
+pub(crate) struct Chain;
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct ChainPage {
-    pub repos: Vec<u64>,
-    pub next: Option<u64>,
+pub(crate) struct ChainPage {
+    pub(crate) repos: Vec<u64>,
+    pub(crate) next: Option<u64>,
 }
 
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-pub struct ChainState {
+pub(crate) struct ChainState {
     #[serde(default)]
-    pub last: u64,
+    pub(crate) last: u64,
 }
 
-pub fn repo_url(id: u64) -> String {
+pub(crate) fn repo_url(id: u64) -> String {
     format!("https://forge.example/r/{id}.git")
 }
 
@@ -86,7 +92,7 @@ impl Incremental for Chain {
 }
 
 /// Pages of `per_page` repositories with the ids `1..=n`.
-pub fn chain_pages(n: u64, per_page: u64) -> BTreeMap<u64, ChainPage> {
+pub(crate) fn chain_pages(n: u64, per_page: u64) -> BTreeMap<u64, ChainPage> {
     let mut pages = BTreeMap::new();
     let mut since = 0;
     loop {
@@ -100,16 +106,20 @@ pub fn chain_pages(n: u64, per_page: u64) -> BTreeMap<u64, ChainPage> {
     }
 }
 
-pub fn since(request: &Request) -> u64 {
+pub(crate) fn since(request: &Request) -> u64 {
     query_param(&request.url, "since").and_then(|s| s.parse().ok()).unwrap()
 }
 
-pub fn answer(request: &Request, status: u16, body: impl Into<Body>) -> Result<Response, TransportError> {
+pub(crate) fn answer(
+    request: &Request,
+    status: u16,
+    body: impl Into<Body>,
+) -> Result<Response, TransportError> {
     Ok(Response::new(status, request.url.clone(), body.into(), start()))
 }
 
 /// What the forge with these pages answers.
-pub fn serve(pages: &BTreeMap<u64, ChainPage>, request: &Request) -> Result<Response, TransportError> {
+pub(crate) fn serve(pages: &BTreeMap<u64, ChainPage>, request: &Request) -> Result<Response, TransportError> {
     match pages.get(&since(request)) {
         Some(page) => answer(request, 200, serde_json::to_string(page).unwrap()),
         // Past the end there is nothing new.
@@ -117,12 +127,12 @@ pub fn serve(pages: &BTreeMap<u64, ChainPage>, request: &Request) -> Result<Resp
     }
 }
 
-pub fn driver(store: &Arc<MemoryStore>, transport: impl Transport + 'static) -> Driver {
+pub(crate) fn driver(store: &Arc<MemoryStore>, transport: impl Transport + 'static) -> Driver {
     Driver::new(Arc::clone(store) as _, Arc::new(transport), Arc::new(VirtualClock::new(start())))
 }
 
 /// The URLs of all listed origins, gone ones too, in order.
-pub async fn urls(store: &dyn OriginStore) -> Vec<String> {
+pub(crate) async fn urls(store: &dyn OriginStore) -> Vec<String> {
     let mut urls = Vec::new();
     let mut after: Option<PageToken> = None;
     loop {
@@ -136,7 +146,7 @@ pub async fn urls(store: &dyn OriginStore) -> Vec<String> {
     }
 }
 
-pub fn expected_urls(ids: impl IntoIterator<Item = u64>) -> Vec<String> {
+pub(crate) fn expected_urls(ids: impl IntoIterator<Item = u64>) -> Vec<String> {
     let mut urls: Vec<String> = ids.into_iter().map(repo_url).collect();
     urls.sort();
     urls

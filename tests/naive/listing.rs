@@ -1,6 +1,8 @@
 //! What the incumbent did, in a few lines: one loop, its state in memory, and a row that is written
 //! at the end whatever happened.
 
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
 use std::collections::BTreeSet;
 
 use lamplighter::transport::{Request, Response, Transport};
@@ -9,14 +11,14 @@ use crate::common::ChainPage;
 
 /// What survives the process.
 #[derive(Debug, Default)]
-pub struct Row {
-    pub last: u64,
-    pub finished: bool,
-    pub origins: BTreeSet<u64>,
+pub(crate) struct Row {
+    pub(crate) last: u64,
+    pub(crate) finished: bool,
+    pub(crate) origins: BTreeSet<u64>,
 }
 
 /// Lists the chain: a status that is not 200 ends it quietly, and the row is written once, "finally".
-pub async fn list(row: &mut Row, forge: &dyn Transport) {
+pub(crate) async fn list(row: &mut Row, forge: &dyn Transport) {
     let mut since = Some(row.last);
     let mut last = row.last;
     while let Some(at) = since {
