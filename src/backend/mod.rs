@@ -19,6 +19,7 @@ mod file;
 mod memory;
 mod options;
 mod origins;
+mod pointer;
 mod runs;
 mod visits;
 

@@ -163,7 +163,9 @@ impl<S: Kv> Engine<S> {
         lease: Duration,
         now: Timestamp,
     ) -> Result<Vec<PendingCursor>> {
-        self.write(now, |t, _| runs::claim_cursors(t, run, limit, lease, now))
+        self.check(now)?;
+        // A crash ends the lease of a cursor anyway: whoever begins the run again frees them all.
+        self.kv.write_soon(|t| runs::claim_cursors(t, run, limit, lease, now))
     }
 
     pub(crate) fn commit_page(&self, commit: PageCommit, now: Timestamp) -> Result<Committed> {
