@@ -13,15 +13,20 @@
 
 mod engine;
 mod error;
+#[cfg(feature = "file")]
+mod file;
 mod memory;
 mod options;
 mod origins;
+mod pointer;
 mod runs;
 mod visits;
 
 use async_trait::async_trait;
 
 pub use error::{BackendError, BackendErrorKind};
+#[cfg(feature = "file")]
+pub use file::FileStore;
 pub use memory::MemoryStore;
 pub use options::StoreOptions;
 pub use origins::{

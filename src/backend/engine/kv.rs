@@ -34,6 +34,11 @@ pub(crate) trait Kv: Send + Sync + 'static {
     /// Keeps all that `f` writes, or nothing where it fails.
     fn write<R>(&self, f: impl FnOnce(&mut dyn KvTxn) -> Result<R>) -> Result<R>;
 
+    /// Like `write`, for what a crash may take back: it becomes durable with the next `write`.
+    fn write_soon<R>(&self, f: impl FnOnce(&mut dyn KvTxn) -> Result<R>) -> Result<R> {
+        self.write(f)
+    }
+
     /// Lets `f` write, tells what came of it, and keeps nothing.
     fn rehearse<R>(&self, f: impl FnOnce(&mut dyn KvTxn) -> Result<R>) -> Result<R>;
 }

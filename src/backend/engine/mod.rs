@@ -22,6 +22,8 @@ pub(crate) mod mem;
 mod origins;
 mod parts;
 mod place;
+#[cfg(feature = "file")]
+pub(crate) mod redb;
 mod rows;
 mod runs;
 mod seen;
@@ -48,6 +50,10 @@ use crate::model::{
     ListerKey, ListerRecord, OriginKey, Outcome, Timestamp, VisitId, VisitStats, VisitToken, VisitType,
 };
 
+/// The form of the tables as a whole.
+#[cfg(any(feature = "file", test))]
+const FORM: u64 = 1;
+
 /// So many origins are placed again in one transaction after a change of policy.
 const AT_ONCE: usize = 1000;
 
@@ -67,6 +73,35 @@ impl Engine<mem::MemKv> {
 }
 
 impl<S: Kv> Engine<S> {
+    /// Opens tables, new or not.
+    #[cfg(any(feature = "file", test))]
+    pub(crate) fn open(kv: S, options: StoreOptions) -> Result<Self> {
+        let settled = kv.write(|t| {
+            let form = ctx::last(t, "form")?;
+            if form > FORM {
+                let what = format!("its form is {form}, this version reads up to {FORM}");
+                return Err(BackendError::new(BackendErrorKind::Newer, what));
+            }
+            if form == 0 {
+                t.put(keys::META, b"form", &keys::of_u64(FORM))?;
+            }
+            let mut settled = true;
+            for kind in Ctx::new(t, &options.policies, origins::NO_TIME)?.kinds() {
+                let mut row = kind.row.clone();
+                if row.policy != kind.policy.name() {
+                    kind.policy.name().clone_into(&mut row.policy);
+                    row.replace_from = Some(0);
+                    row.credit = Vec::new();
+                    row.shared = None;
+                    t.put(keys::TYPE, &keys::K::new().u16(kind.number), &rows::encode(&row)?)?;
+                }
+                settled &= row.replace_from.is_none();
+            }
+            Ok(settled)
+        })?;
+        Ok(Self { kv, options, settled: AtomicBool::new(settled) })
+    }
+
     /// Refuses a caller's time that is too far from the clock's.
     fn check(&self, now: Timestamp) -> Result<()> {
         let Some(bound) = self.options.clock_bound else { return Ok(()) };
@@ -137,7 +172,9 @@ impl<S: Kv> Engine<S> {
         lease: Duration,
         now: Timestamp,
     ) -> Result<Vec<PendingCursor>> {
-        self.write(now, |t, _| runs::claim_cursors(t, run, limit, lease, now))
+        self.check(now)?;
+        // A crash ends the lease of a cursor anyway: whoever begins the run again frees them all.
+        self.kv.write_soon(|t| runs::claim_cursors(t, run, limit, lease, now))
     }
 
     pub(crate) fn commit_page(&self, commit: PageCommit, now: Timestamp) -> Result<Committed> {
