@@ -27,6 +27,7 @@
 
 mod body;
 mod clock;
+mod credentials;
 mod error;
 mod exchange;
 #[cfg(feature = "driver")]
@@ -35,17 +36,35 @@ mod matching;
 #[cfg(feature = "driver")]
 mod recording;
 mod replay;
+mod gate;
+mod guard;
+#[cfg(feature = "reqwest")]
+mod http;
+#[cfg(feature = "reqwest")]
+mod http_options;
+mod limit;
+#[cfg(feature = "driver")]
+mod polite;
+mod pool;
 mod request;
+#[cfg(feature = "reqwest")]
+mod resolve;
 mod response;
 #[cfg(feature = "driver")]
 mod scrub;
+mod retry;
+#[cfg(feature = "reqwest")]
+mod spool;
 #[cfg(feature = "driver")]
 mod system_clock;
 
 use async_trait::async_trait;
 
+#[cfg(feature = "reqwest")]
+pub use self::http::Http;
 pub use body::{Body, BodyReader};
 pub use clock::Clock;
+pub use credentials::{Credentials, Secret};
 pub use error::{TransportError, TransportErrorKind};
 #[cfg(feature = "testing")]
 pub(crate) use exchange::header_value;
@@ -58,8 +77,16 @@ pub(crate) use matching::Shelf;
 #[cfg(feature = "driver")]
 pub use recording::{RecordedRun, Recording, RecordingError, RecordingInfo};
 pub use replay::{Replay, ReplayedRequest};
+pub use gate::{GateOptions, HostGate};
+#[cfg(feature = "reqwest")]
+pub use http_options::HttpOptions;
+pub use limit::{Limit, LimitKind, classify};
+#[cfg(feature = "driver")]
+pub use polite::{Polite, PoliteOptions};
+pub use pool::{Choice, CredentialPool};
 pub use request::{Auth, CredentialId, Provenance, Request};
 pub use response::Response;
+pub use retry::{RetryOptions, RetryPlan};
 #[cfg(feature = "driver")]
 pub use system_clock::SystemClock;
 

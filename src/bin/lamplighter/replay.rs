@@ -104,7 +104,7 @@ async fn replay_run(entry: &Entry, run: CaseRun, built: Built, store: &Arc<Memor
     let replay = Arc::new(Replay::new(run.exchanges, Arc::clone(&clock) as _).with_positions(entry.positions));
     let mut secrets = built.secrets.clone();
     secrets.extend(run.secrets);
-    let transport = client::around(Arc::clone(&replay), &built, &secrets, Arc::clone(&clock) as _);
+    let transport = client::around_on(Arc::clone(&replay), &built, &secrets, Arc::clone(&clock) as _);
     let driver = Driver::new(Arc::clone(store) as _, transport, Arc::clone(&clock) as _);
     let options = RunOptions::default()
         .with_concurrency(1)
