@@ -26,7 +26,11 @@ fn tour(pages: Option<&Path>) -> Tour {
     let log = tempfile::tempdir().unwrap();
     let log_file = log.path().join("log.jsonl");
     let mut command = Command::new(env!("CARGO_BIN_EXE_lamplighter"));
-    command.current_dir(room.path()).env_remove("LAMPLIGHTER_STORE").args(["tour", "--json", "--request-log"]);
+    command.current_dir(room.path()).env_remove("LAMPLIGHTER_STORE").args([
+        "tour",
+        "--json",
+        "--request-log",
+    ]);
     command.arg(&log_file);
     if let Some(pages) = pages {
         command.arg("--pages").arg(pages);
@@ -119,10 +123,13 @@ fn its_figures_are_those_of_the_server_and_of_the_pages() {
             assert_eq!(upstream["pages"], asked.len());
         }
         assert_eq!(missing, usize::from(lister == "cgit"));
-        assert_eq!(asked.len() - different.len(), match lister {
-            "pagure" | "phabricator" => 1,
-            _ => 0,
-        });
+        assert_eq!(
+            asked.len() - different.len(),
+            match lister {
+                "pagure" | "phabricator" => 1,
+                _ => 0,
+            }
+        );
     }
     let all: usize = expected.values().map(BTreeSet::len).sum();
     assert_eq!(tour.told["known"], all);
@@ -203,7 +210,10 @@ fn a_repository_that_is_served_no_more_is_gone_from_it() {
     }
     let known = |tour: &Tour| tour.told["known"].as_u64().unwrap();
     assert_eq!(known(&less), known(&whole) - 1);
-    assert_eq!(less.told["upstreams"][0]["origins"], whole.told["upstreams"][0]["origins"].as_u64().unwrap() - 1);
+    assert_eq!(
+        less.told["upstreams"][0]["origins"],
+        whole.told["upstreams"][0]["origins"].as_u64().unwrap() - 1
+    );
 }
 
 #[test]
@@ -211,7 +221,9 @@ fn for_people_it_tells_what_happens_and_why() {
     let output = Command::new(env!("CARGO_BIN_EXE_lamplighter")).arg("tour").output().unwrap();
     assert!(output.status.success());
     let said = String::from_utf8(output.stdout).unwrap();
-    for expected in ["github of github", "complete", "never visited", "asked again", "hold", "lamplighter list"] {
+    for expected in
+        ["github of github", "complete", "never visited", "asked again", "hold", "lamplighter list"]
+    {
         assert!(said.contains(expected), "{expected:?} in:\n{said}");
     }
 }

@@ -8,7 +8,8 @@ use futures::FutureExt;
 use lamplighter::model::JsonObject;
 use lamplighter::testing::{Loopback, LoopbackAnswer, LoopbackRequest};
 use lamplighter::transport::{
-    Answer, Answered, Clock, Exchange, Replay, Request, Response, Transport, TransportError, TransportErrorKind,
+    Answer, Answered, Clock, Exchange, Replay, Request, Response, Transport, TransportError,
+    TransportErrorKind,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -115,7 +116,8 @@ impl Pages {
         let mut pages: Self =
             serde_json::from_slice(&read(INDEX)?).map_err(|e| Failure::usage(format!("{INDEX}: {e}")))?;
         let names: std::collections::BTreeSet<String> = pages.pages.iter().map(|p| p.file.clone()).collect();
-        pages.files = names.into_iter().map(|name| read(&name).map(|bytes| (name, bytes))).collect::<Result<_>>()?;
+        pages.files =
+            names.into_iter().map(|name| read(&name).map(|bytes| (name, bytes))).collect::<Result<_>>()?;
         Ok(pages)
     }
 
@@ -164,11 +166,7 @@ fn forge_url(target: &str) -> Option<Url> {
 
 /// The server's own log, as it is written for tests.
 pub(super) fn log_lines(server: &Loopback) -> Vec<Value> {
-    server
-        .log()
-        .iter()
-        .map(|r| json!({"method": r.method.as_str(), "url": forge_url(&r.target)}))
-        .collect()
+    server.log().iter().map(|r| json!({"method": r.method.as_str(), "url": forge_url(&r.target)})).collect()
 }
 
 /// Leads requests for the forges of the tour to the server on loopback: what a name server would
