@@ -173,9 +173,9 @@ pub(crate) async fn runs(args: &RunsArgs, context: &mut Context) -> Result<Done>
         ]);
     }
     if table.is_empty() {
-        context.out.line("no run yet")?
+        context.out.line("no run yet")?;
     } else {
-        context.out.table(&table)?
+        context.out.table(&table)?;
     }
     Ok(Done::Whole)
 }

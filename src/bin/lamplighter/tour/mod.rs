@@ -44,7 +44,7 @@ pub(crate) async fn tour(args: &TourArgs, context: &mut Context) -> Result<Done>
     let server = pages.serve(Arc::clone(&clock) as _)?;
     let tour = Tour { store: Arc::new(MemoryStore::new()), clock, server };
     let mut told = Told { json: json!({}), whole: true };
-    tour.introduce(context)?;
+    Tour::introduce(context)?;
     tour.list(&pages.upstreams, &mut told, context).await?;
     tour.show_what_is_held(&mut told, context).await?;
     tour.rounds(&mut told, context).await?;
@@ -92,7 +92,7 @@ fn say(context: &mut Context, line: impl AsRef<str>) -> Result<()> {
 }
 
 impl Tour {
-    fn introduce(&self, context: &mut Context) -> Result<()> {
+    fn introduce(context: &mut Context) -> Result<()> {
         say(
             context,
             "A tour of lamplighter. Four small forges are served from this machine; no other is asked, and",
@@ -192,7 +192,7 @@ impl Tour {
         say(context, "")?;
         say(
             context,
-            format!("5. Twenty hours later, decide again: another order, because of what the visits came to"),
+            "5. Twenty hours later, decide again: another order, because of what the visits came to",
         )?;
         // Before the claim: a lease would be in the way of what is to be explained.
         let held = made.iter().find(|(p, _)| *p == Pretended::Failed);

@@ -61,7 +61,8 @@ const POSITIONS: [&str; 4] = ["since", "page", "after", "ofs"];
 #[serde(deny_unknown_fields)]
 pub(super) struct Pages {
     pub(super) upstreams: Vec<Upstream>,
-    pages: Vec<Page>,
+    #[serde(rename = "pages")]
+    served: Vec<Page>,
     #[serde(skip)]
     files: Vec<(String, Vec<u8>)>,
 }
@@ -115,7 +116,7 @@ impl Pages {
         };
         let mut pages: Self =
             serde_json::from_slice(&read(INDEX)?).map_err(|e| Failure::usage(format!("{INDEX}: {e}")))?;
-        let names: std::collections::BTreeSet<String> = pages.pages.iter().map(|p| p.file.clone()).collect();
+        let names: std::collections::BTreeSet<String> = pages.served.iter().map(|p| p.file.clone()).collect();
         pages.files =
             names.into_iter().map(|name| read(&name).map(|bytes| (name, bytes))).collect::<Result<_>>()?;
         Ok(pages)
@@ -123,7 +124,7 @@ impl Pages {
 
     fn exchanges(&self) -> Result<Vec<Exchange>> {
         let mut exchanges = Vec::new();
-        for page in &self.pages {
+        for page in &self.served {
             let bytes = self.files.iter().find(|(name, _)| *name == page.file).map(|(_, b)| b.clone());
             let mut answer = Answer::new(page.status, bytes.unwrap_or_default());
             for (name, value) in &page.headers {
@@ -233,7 +234,7 @@ mod tests {
             }
         }
         let pages = Pages::load(None).unwrap_or_else(|e| panic!("{e:?}"));
-        let named: BTreeSet<String> = pages.pages.iter().map(|p| p.file.clone()).collect();
+        let named: BTreeSet<String> = pages.served.iter().map(|p| p.file.clone()).collect();
         assert_eq!(named, there, "a page that nobody serves, or that is missing");
         let built_in: BTreeSet<&str> = EMBEDDED.iter().map(|(n, _)| *n).filter(|n| *n != INDEX).collect();
         assert_eq!(built_in, there.iter().map(String::as_str).collect());
