@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
-use lamplighter::backend::{FileStore, MemoryStore, SchedulerBackend};
+use lamplighter::backend::{FileStore, MemoryStore, SchedulerBackend, StoreOptions};
 use lamplighter::driver::SystemClock;
 use lamplighter::model::{ListerKey, Timestamp};
 use lamplighter::lister::Secret;
@@ -17,6 +18,9 @@ use crate::output::Output;
 
 /// Where the store is when nobody says.
 const DEFAULT_STORE: &str = "file:./lamplighter.db";
+
+/// How far the time that is told to the store may be from its own clock.
+const CLOCK_BOUND: Duration = Duration::from_secs(5);
 
 /// What every command works with.
 pub(crate) struct Context {
@@ -94,11 +98,11 @@ impl Context {
     }
 
     fn open(&self, path: &Path) -> Result<Arc<dyn SchedulerBackend>> {
-        let mut options = FileOptions::default();
-        if self.now.is_some() {
-            options.clock_bound = None;
+        let mut options = StoreOptions::default();
+        if self.now.is_none() {
+            options = options.with_clock_bound(CLOCK_BOUND);
         }
-        let store = FileStore::open(path, options).map_err(|e| match Failure::from(e) {
+        let store = FileStore::with_options(path, options).map_err(|e| match Failure::from(e) {
             // Whatever is wrong with it: without a store nothing can be done.
             Failure::Work(message) => Failure::Usage(message),
             other => other,

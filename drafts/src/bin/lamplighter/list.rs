@@ -296,7 +296,7 @@ fn told_by(response: &Response) -> JsonObject {
         .filter(|(name, _)| name.as_str().contains("ratelimit") || names.contains(&name.as_str()))
         .filter_map(|(name, value)| Some((name.to_string(), value.to_str().ok()?.to_owned())))
         .collect();
-    let last = response.link("last");
+    let last = response.link("last").ok().flatten();
     let of_link = last.and_then(|url| lamplighter::lister::query_param(&url, "page")?.parse::<u64>().ok());
     let of_header = response.header("x-total-pages").and_then(|n| n.trim().parse::<u64>().ok());
     JsonObject::from_iter([

@@ -186,6 +186,7 @@ fn run_json(run: &RunRecord) -> Value {
         "instance": run.lister.instance,
         "mode": run.mode.as_str(),
         "coverage": run.coverage.as_str(),
+        "parameters": run.parameters,
         "outcome": run.outcome.as_str(),
         "started": run.started,
         "finished": run.finished,

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use crate::args::TourArgs;
 use crate::client;
 use crate::context::Context;
-use crate::failure::{Done, Failure, Result, one_line};
+use crate::failure::{Done, Result, one_line};
 use crate::list::report_json;
 use crate::output::{Table, count, for_people};
 use crate::visits::{explanation_json, explanation_lines, visit_json};
