@@ -1,4 +1,12 @@
 //! The cgit lister on bytes: pages of a real cgit (`fixtures/cgit`), and short ones that say one thing.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::similar_names,
+    reason = "a test may fail"
+)]
 #![cfg(feature = "html")]
 
 mod hostile;

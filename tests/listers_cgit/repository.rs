@@ -78,7 +78,7 @@ fn the_summary_tab_is_one_hop() {
     let summary =
         CGitCursor::Repo { url: url("https://cgit.example/cgit/r/summary"), updated: None, hop: true };
     assert_eq!((batch.follows.len(), batch.origins.len(), batch.skips.len()), (1, 0, 0));
-    assert_eq!(nexts(&batch), [summary.clone()]);
+    assert_eq!(nexts(&batch), std::slice::from_ref(&summary));
     // From there not on, wherever it leads.
     let back = read(&cgit(), &summary, repo_page("/cgit/r/", &[])).unwrap();
     assert_eq!((back.follows.len(), skips(&back)), (0, vec!["there is no clone link on its page"]));
