@@ -106,7 +106,7 @@ pub(crate) async fn record(args: &RecordArgs, context: &mut Context) -> Result<D
     let recording = Recording::create(client::http(&asked.built, &asked.secrets, context)?, &args.into, info)
         .and_then(|recording| recording.begin_run(at).map(|()| Arc::new(recording)))
         .map_err(|e| Failure::usage(format!("{}; name an empty folder with --into", chain(&e))))?;
-    let transport = client::around(Arc::clone(&recording), &asked.built, &asked.secrets, real_time());
+    let transport = client::around(Arc::clone(&recording), &asked.built, &asked.secrets);
     // A store of its own: the recording begins at the beginning, and can be replayed from nothing.
     let driver = Driver::new(Arc::new(MemoryStore::new()), transport, Arc::clone(&context.clock));
     let (done, outcome) = run(driver, &asked, asked.options(max_pages).with_concurrency(1), context).await?;

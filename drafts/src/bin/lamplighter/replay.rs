@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lamplighter::backend::{ImportedOrigin, MemoryStore, OriginQuery, OriginStore, RunOutcome};
 use lamplighter::driver::{Driver, RunOptions, RunReport};
 use lamplighter::lister::{Built, ConfigError, Entry, Mode, Registry};
-use lamplighter::model::{JsonObject, Timestamp, VisitType};
+use lamplighter::model::{Timestamp, VisitType};
 use lamplighter::testing::{Case, CaseRun, VirtualClock};
 use lamplighter::transport::Replay;
 use serde_json::{Value, json};
@@ -29,13 +29,15 @@ pub(crate) async fn replay(args: &ReplayArgs, context: &mut Context) -> Result<D
     let entry = registry.entry(&case.lister)?;
     // Every argument is checked before anything is replayed.
     let built = case.runs.iter().map(|run| build(entry, run)).collect::<Result<Vec<Built>, ConfigError>>()?;
-    let mut left = JsonObject::new();
+    let mut store = Arc::new(MemoryStore::new());
     let mut runs = Vec::new();
     for (run, built) in case.runs.into_iter().zip(built) {
-        let before = run.state_before.clone().unwrap_or_else(|| left.clone());
-        let told = replay_run(entry, run, built, before).await?;
-        left = told.0;
-        runs.push(told.1);
+        // A run that says its state begins with that and nothing else; another one goes on from what
+        // the run before left.
+        if run.state_before.is_some() {
+            store = Arc::new(MemoryStore::new());
+        }
+        runs.push(replay_run(entry, run, built, &store).await?);
     }
     if context.json {
         context.out.json(&json!({"runs": runs}))?;
@@ -79,10 +81,9 @@ fn build(entry: &Entry, run: &CaseRun) -> Result<Built, ConfigError> {
     entry.build(&arguments)
 }
 
-async fn replay_run(entry: &Entry, run: CaseRun, built: Built, before: JsonObject) -> Result<(JsonObject, Value)> {
+async fn replay_run(entry: &Entry, run: CaseRun, built: Built, store: &Arc<MemoryStore>) -> Result<Value> {
     let at = run.at.unwrap_or_else(|| Timestamp::from_seconds(SOME_TIME));
     let key = built.source.key();
-    let store = Arc::new(MemoryStore::new());
     // What was known before was known earlier: the run's own origins are told by their date.
     let earlier = at.minus(std::time::Duration::from_secs(1));
     let mut known = Vec::new();
@@ -95,15 +96,16 @@ async fn replay_run(entry: &Entry, run: CaseRun, built: Built, before: JsonObjec
     if !known.is_empty() {
         store.import(known, earlier).await?;
     }
+    let before = run.state_before.unwrap_or_default();
     if !before.is_empty() {
-        seed_state(&*store, &key, before, built.source.state_form(), earlier).await?;
+        seed_state(&**store, &key, before, built.source.state_form(), earlier).await?;
     }
     let clock = Arc::new(VirtualClock::new(at));
     let replay = Arc::new(Replay::new(run.exchanges, Arc::clone(&clock) as _).with_positions(entry.positions));
     let mut secrets = built.secrets.clone();
     secrets.extend(run.secrets);
-    let transport = client::around(Arc::clone(&replay), &built, &secrets, Arc::clone(&clock) as _);
-    let driver = Driver::new(Arc::clone(&store) as _, transport, Arc::clone(&clock) as _);
+    let transport = client::around_on(Arc::clone(&replay), &built, &secrets, Arc::clone(&clock) as _);
+    let driver = Driver::new(Arc::clone(store) as _, transport, Arc::clone(&clock) as _);
     let options = RunOptions::default()
         .with_concurrency(1)
         .with_parameters(built.parameters.clone())
@@ -133,17 +135,16 @@ async fn replay_run(entry: &Entry, run: CaseRun, built: Built, before: JsonObjec
         .map(|g| json!({"cursor": g.cursor, "reason": g.reason}))
         .collect();
     let state = report.map(|r| r.state).unwrap_or_default();
-    let told = json!({
+    Ok(json!({
         "outcome": outcome.as_str(),
         "error": error,
-        "origins": origins(&store, at).await?,
-        "state": if state.is_empty() { Value::Null } else { Value::Object(state.clone()) },
+        "origins": origins(store, at).await?,
+        "state": if state.is_empty() { Value::Null } else { Value::Object(state) },
         "requests": requests,
         "unused": replay.unused(),
         "waits": clock.waits(),
         "gaps": gaps,
-    });
-    Ok((state, told))
+    }))
 }
 
 fn stopped(report: &RunReport) -> String {

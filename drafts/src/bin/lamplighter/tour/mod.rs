@@ -134,10 +134,10 @@ impl Tour {
     async fn list_one(&self, upstream: &Upstream, context: &Context) -> Result<RunReport> {
         let built = Registry::builtin().build(&upstream.lister, &upstream.arguments)?;
         let secrets = built.secrets.clone();
-        let http = client::loopback(&built, &secrets, self.server.url("/"), context)?;
+        let http = client::loopback(&built, &secrets, &self.server.url("/"), context)?;
         let rerouted = Rerouted::new(http, self.server.url("/"));
         let transport: Arc<dyn Transport> =
-            client::around(rerouted, &built, &secrets, Arc::clone(&self.clock) as _);
+            client::around_on(rerouted, &built, &secrets, Arc::clone(&self.clock) as _);
         let driver = Driver::new(Arc::clone(&self.store) as _, transport, Arc::clone(&self.clock) as _);
         let options = RunOptions::default().with_parameters(built.parameters.clone());
         Ok(driver.run(built.source, options).await?)
