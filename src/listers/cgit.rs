@@ -23,25 +23,45 @@
 //! Sites that hide their index, repositories that the site hides from it, and what moves from a page
 //! still to come to one already read while the index changes. The next run lists it again.
 //!
+//! A cgit without any repository answers with status 404, as a wrong address does: a gap, not an empty
+//! listing.
+//!
 //! # Behaviours
 //!
-//! Held by `tests/fixtures.rs` on the pages in `fixtures/cgit`, as far as those have them:
+//! Each with the test in `tests/listers_cgit` that fails without it:
 //!
-//! - asks for HTML, and by the configured address;
-//! - reads every row of a real index, and no section or header;
-//! - follows the pager to its end, in each of its shapes, and never to another host;
-//! - reads dates in both forms and with zone names that mean one offset only;
-//! - a repository's page is asked for again only when its date changed;
-//! - takes `https` before `http` before others, and nothing that needs a key;
-//! - odd names come out as git takes them;
-//! - joins a clone link that cgit cut at the spaces of a name;
-//! - goes to the summary tab once, and never back and forth;
-//! - a repository without a clone link is counted as left out;
-//! - rows that lead to another host are left out, and if all do it is an error;
-//! - with `base_git_url` paths are mapped, whatever the slash, scheme or case of `url`;
-//! - an index without rows is no error (but cgit answers 404 where it has none to show, and that is a
-//!   gap); a page that is no index, or is cut, is one;
-//! - a repository's 404 or 410 is left out, every other failure is a gap.
+//! - asks for HTML, and by the configured address: `requests_ask_for_html_and_say_where_their_url_is_from`
+//! - is made from `url` or `instance`, and refuses a wrong `base_git_url`: `the_catalogue_makes_it`
+//! - cursors are stored under names that stay: `cursors_keep_their_names`
+//! - reads every row of a real index, and no section or header: `a_real_index_gives_its_rows_and_the_next_page`,
+//!   `a_row_without_a_link_is_left_out_and_one_of_a_theme_is_not`
+//! - follows the pager to its end, in each of its shapes, and never to another host:
+//!   `the_last_page_and_a_page_past_the_end_end_the_chain`, `the_pager_is_read_in_each_of_its_shapes`,
+//!   `a_pager_that_leaves_the_host_or_marks_no_page_is_an_error`
+//! - reads dates in both forms and with zone names that mean one offset only:
+//!   `dates_are_read_where_they_say_one_instant`
+//! - a repository's page is asked for again only when its date changed:
+//!   `the_fingerprint_is_the_instant_and_nothing_else`, `a_second_listing_costs_the_index_and_what_changed`
+//! - takes `https` before `http` before others, and nothing that needs a key:
+//!   `the_clone_link_is_the_one_that_anybody_can_use`
+//! - odd names come out as git takes them: `real_pages_of_odd_names_give_the_clone_link_of_the_table`,
+//!   `a_link_from_the_head_is_escaped`
+//! - joins a clone link that cgit cut at the spaces of a name:
+//!   `a_clone_link_cut_at_spaces_is_joined_or_left_out`
+//! - goes to the summary tab once, and never back and forth: `the_summary_tab_is_one_hop`
+//! - a repository without a clone link is counted as left out: `a_page_without_clone_links_is_a_skip`
+//! - rows that lead to another host are left out, and if all do it is an error:
+//!   `rows_that_leave_the_host_are_left_out`
+//! - with `base_git_url` paths are mapped, whatever the slash, scheme or case of `url`:
+//!   `base_git_url_maps_paths`, `base_git_url_asks_for_no_page_of_a_repository`,
+//!   `a_row_outside_the_base_is_left_out_and_a_wrong_base_is_an_error`
+//! - an index without rows is no error; a page that is no index, or is cut, is:
+//!   `an_empty_index_is_no_error`, `what_is_no_cgit_page_is_an_error_that_says_what_is_missing`,
+//!   `a_cut_page_is_an_error`, `a_broken_page_is_a_gap_and_healed_by_the_next_listing`
+//! - a repository's 404 or 410 is left out, every other failure is a gap:
+//!   `only_a_repository_that_is_gone_is_skipped`, `odd_sites_are_listed_to_their_end`
+//! - no page makes it panic: `no_bytes_make_it_panic`, `no_cut_or_bent_page_makes_it_panic`,
+//!   `no_attribute_makes_it_panic`; nor does a deep one stop the run: the test of `lister::html`
 
 use std::sync::Arc;
 
@@ -49,7 +69,6 @@ use scraper::ElementRef;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::location;
 use crate::lister::html::{HtmlPage, selector, text};
 use crate::lister::{
     Arguments, ConfigError, Entry, Failure, Lister, ListerError, Page, PageSource, Parameter, ParameterKind,
@@ -219,48 +238,6 @@ impl CGit {
         page.item(web.as_str(), print, CGitCursor::Repo { url: web.clone(), updated, hop: false });
         Ok(None)
     }
-
-    fn repo(
-        (url, updated, hop): (&Url, Option<Timestamp>, bool),
-        response: &Response,
-        page: &mut Page<CGitCursor>,
-    ) -> Result<(), ListerError> {
-        let html = HtmlPage::read(response, ENDS)?;
-        let in_table = hrefs(&html, "a[rel~='vcs-git'][href]")?;
-        let in_head = hrefs(&html, "link[rel~='vcs-git'][href]")?;
-        if in_table.is_empty() && in_head.is_empty() && !html.has(&selector("table.tabs")?) {
-            return Err(ListerError::parse(format!(
-                "neither a clone link (a[rel=vcs-git]) nor tabs (table.tabs) in {}: is this a page of a cgit?",
-                html.called()
-            )));
-        }
-        whole(&html, "the repository's page")?;
-        if in_table.is_empty()
-            && !hop
-            && let Some(summary) = summary_tab(&html, &response.url)?
-            && summary != *url
-            && Some(&summary) != web_url(&response.url, "").as_ref()
-        {
-            if same_host(&summary, &response.url) {
-                page.next(CGitCursor::Repo { url: summary, updated, hop: true });
-            } else {
-                page.skip(url, format!("its summary leads to another host ({})", location(&summary)));
-            }
-            return Ok(());
-        }
-        let given = if in_table.is_empty() { in_head } else { in_table };
-        match best(&clone_urls(&given, &response.url)) {
-            Some(clone) => {
-                page.origin(NewOrigin::new(clone, VisitType::git()).with_last_update(updated))?;
-            }
-            None if given.is_empty() => page.skip(url, "there is no clone link on its page"),
-            None => {
-                let given: String = given.join(" ").chars().take(200).collect();
-                page.skip(url, format!("none of its clone links can be used without a key ({given})"));
-            }
-        }
-        Ok(())
-    }
 }
 
 impl Lister for CGit {
@@ -293,7 +270,7 @@ impl Lister for CGit {
     ) -> Result<(), ListerError> {
         match at {
             CGitCursor::Index { .. } => self.index(&response, page),
-            CGitCursor::Repo { url, updated, hop } => Self::repo((url, *updated, *hop), &response, page),
+            CGitCursor::Repo { url, updated, hop } => read_repo((url, *updated, *hop), &response, page),
         }
     }
 
@@ -306,6 +283,49 @@ impl Lister for CGit {
             _ => Recovery::gap(),
         }
     }
+}
+
+/// Reads a repository's page.
+fn read_repo(
+    (url, updated, hop): (&Url, Option<Timestamp>, bool),
+    response: &Response,
+    page: &mut Page<CGitCursor>,
+) -> Result<(), ListerError> {
+    let html = HtmlPage::read(response, ENDS)?;
+    let in_table = hrefs(&html, "a[rel~='vcs-git'][href]")?;
+    let in_head = hrefs(&html, "link[rel~='vcs-git'][href]")?;
+    if in_table.is_empty() && in_head.is_empty() && !html.has(&selector("table.tabs")?) {
+        return Err(ListerError::parse(format!(
+            "neither a clone link (a[rel=vcs-git]) nor tabs (table.tabs) in {}: is this a page of a cgit?",
+            html.called()
+        )));
+    }
+    whole(&html, "the repository's page")?;
+    if in_table.is_empty()
+        && !hop
+        && let Some(summary) = summary_tab(&html, &response.url)?
+        && summary != *url
+        && Some(&summary) != web_url(&response.url, "").as_ref()
+    {
+        if same_host(&summary, &response.url) {
+            page.next(CGitCursor::Repo { url: summary, updated, hop: true });
+        } else {
+            page.skip(url, format!("its summary leads to another host ({})", location(&summary)));
+        }
+        return Ok(());
+    }
+    let given = if in_table.is_empty() { in_head } else { in_table };
+    match best(&clone_urls(&given, &response.url)) {
+        Some(clone) => {
+            page.origin(NewOrigin::new(clone, VisitType::git()).with_last_update(updated))?;
+        }
+        None if given.is_empty() => page.skip(url, "there is no clone link on its page"),
+        None => {
+            let given: String = given.join(" ").chars().take(200).collect();
+            page.skip(url, format!("none of its clone links can be used without a key ({given})"));
+        }
+    }
+    Ok(())
 }
 
 /// What a row of the index says.
@@ -339,12 +359,12 @@ fn rows_of(html: &HtmlPage) -> Result<Vec<Row>, ListerError> {
 
 /// The link after the current page's.
 fn next_page(html: &HtmlPage, base: &Url, rows: usize) -> Result<Option<Url>, ListerError> {
-    let (items, links) = (selector("ul.pager > li")?, selector(".pager > a")?);
+    let (listed, unlisted) = (selector("ul.pager > li")?, selector(".pager > a")?);
     let link = selector("a[href]")?;
-    let mut pages: Vec<ElementRef<'_>> = html.all(&items).collect();
+    let mut pages: Vec<ElementRef<'_>> = html.all(&listed).collect();
     if pages.is_empty() {
         // Before version 0.9 the links are not in a list.
-        pages = html.all(&links).collect();
+        pages = html.all(&unlisted).collect();
     }
     let marked = |e: &ElementRef<'_>| e.value().classes().any(|c| c == "current");
     let current = pages.iter().position(|p| marked(p) || p.child_elements().any(|c| marked(&c)));
@@ -428,20 +448,17 @@ fn best(urls: &[String]) -> Option<&str> {
 fn escaped(href: &str) -> String {
     let mut out = String::with_capacity(href.len());
     let hex = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_hexdigit());
+    let digit = |half: u8| char::from_digit(u32::from(half), 16).unwrap_or('0');
     let bytes = href.as_bytes();
     for (i, &b) in bytes.iter().enumerate() {
         let loose = b == b'%' && !(hex(bytes.get(i + 1).copied()) && hex(bytes.get(i + 2).copied()));
         if loose || !b.is_ascii_graphic() {
-            out.extend(['%', hex_digit(b >> 4), hex_digit(b & 15)]);
+            out.extend(['%', digit(b >> 4), digit(b & 15)]);
         } else {
             out.push(char::from(b));
         }
     }
     out
-}
-
-fn hex_digit(n: u8) -> char {
-    char::from_digit(u32::from(n), 16).unwrap_or('0')
 }
 
 /// A link made absolute, as pages are told apart: without a fragment or slashes at its end.
@@ -460,13 +477,20 @@ fn same_host(a: &Url, b: &Url) -> bool {
     a.host_str() == b.host_str() && a.port() == b.port()
 }
 
+/// Host, and port where it is not the scheme's own.
+fn location(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
+}
+
 /// The path of a repository's page below the index, whatever the scheme, the slash at the end, and
 /// the case of the index's path.
 fn below<'a>(index: &Url, web: &'a Url) -> Option<&'a str> {
     let base = index.path().trim_end_matches('/');
     let (above, rest) = web.path().split_at_checked(base.len())?;
     let fits = same_host(index, web) && web.query().is_none() && above.eq_ignore_ascii_case(base);
-    let path = rest.strip_prefix('/').filter(|p| !p.is_empty())?;
+    // The index itself has nothing behind it: pages are told apart without a slash at the end.
+    let path = rest.strip_prefix('/')?;
     fits.then_some(path)
 }
 

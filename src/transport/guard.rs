@@ -72,22 +72,22 @@ fn is_internal_v4(ip: Ipv4Addr) -> bool {
 
 #[cfg(feature = "reqwest")]
 fn is_internal_v6(ip: Ipv6Addr) -> bool {
-    let [a, b, c, d, e, f, g, h] = ip.segments();
-    let carried = |high: u16, low: u16| Ipv4Addr::from(u32::from(high) << 16 | u32::from(low));
-    match (a, b) {
-        // `::`, `::1`, and the mapped (`::ffff:0:0/96`), translated and compatible IPv4 addresses.
-        (0, 0) if [c, d] == [0, 0] && matches!((e, f), (0 | 0xffff, 0) | (0, 0xffff)) => {
-            ip.is_loopback() || is_internal_v4(carried(g, h))
+    let carries_internal =
+        |high: u16, low: u16| is_internal_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
+    match ip.segments() {
+        // `::` and `::1`, and compatible, mapped (`::ffff:0:0/96`) and translated IPv4 addresses.
+        [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => {
+            ip.is_loopback() || carries_internal(high, low)
         }
-        // NAT64: the well-known prefix carries an IPv4 address, the local one (RFC 8215) is private.
-        (0x64, 0xff9b) if [c, d, e, f] == [0; 4] => is_internal_v4(carried(g, h)),
-        (0x64, 0xff9b) => c == 1,
+        // NAT64: the well-known prefix, and the one for private use (RFC 8215).
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => carries_internal(high, low),
+        [0x64, 0xff9b, 1, ..] => true,
         // Teredo hides its IPv4 addresses, and nobody serves a forge through it.
-        (0x2001, 0) => true,
+        [0x2001, 0, ..] => true,
         // 6to4.
-        (0x2002, high) => is_internal_v4(carried(high, c)),
+        [0x2002, high, low, ..] => carries_internal(high, low),
         // Unique local, link-local and site-local, multicast.
-        _ => (a & 0xfe00) == 0xfc00 || (a & 0xff80) == 0xfe80 || (a & 0xff00) == 0xff00,
+        [first, ..] => (first & 0xfe00) == 0xfc00 || (first & 0xff80) == 0xfe80 || (first & 0xff00) == 0xff00,
     }
 }
 

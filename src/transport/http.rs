@@ -97,7 +97,7 @@ impl Http {
             // Its body is dropped, and the connection with it: it may be of any length.
             drop(answer);
             seen.push((request.method.clone(), request.url.clone()));
-            request = self.redirected(request, to)?;
+            request = self.redirected(&request, to)?;
             if seen.len() > self.options.max_redirects {
                 return Err(self.astray(&request, &format!("more than {}", self.options.max_redirects)));
             }
@@ -108,7 +108,7 @@ impl Http {
     }
 
     /// The request that a redirect asks for.
-    fn redirected(&self, from: Request, to: Redirect) -> Result<Request, TransportError> {
+    fn redirected(&self, from: &Request, to: Redirect) -> Result<Request, TransportError> {
         let mut request = from.clone();
         request.url = to.url;
         if let (super::Auth::Query(key), Some(_)) = (&request.auth, request.credential) {
@@ -117,7 +117,7 @@ impl Http {
             self.forget_parameter(&mut request.url, key);
             let query = request.url.query().unwrap_or_default();
             if self.options.credentials.redact(query) != query {
-                return Err(self.astray(&from, "it holds a secret"));
+                return Err(self.astray(from, "it holds a secret"));
             }
         }
         if to.becomes_get {
@@ -226,7 +226,7 @@ impl Http {
         let error = error.without_url();
         let kind = if error.is_timeout() {
             Kind::Timeout
-        } else if causes(&error).any(|cause| cause.is::<Internal>()) {
+        } else if causes(&error).any(<dyn StdError>::is::<Internal>) {
             Kind::Forbidden
         } else if error.is_connect() {
             Kind::Connect

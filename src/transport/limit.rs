@@ -96,10 +96,10 @@ pub fn classify(now: Timestamp, status: StatusCode, headers: &HeaderMap, prefix:
 /// The `message` of a JSON body; the text itself of any other (or of one that is cut).
 fn message(prefix: &[u8]) -> String {
     let prefix = prefix.get(..PREFIX).unwrap_or(prefix);
-    serde_json::from_slice::<serde_json::Value>(prefix)
-        .ok()
-        .map(|json| json.get("message").and_then(|m| m.as_str()).unwrap_or_default().to_owned())
-        .unwrap_or_else(|| String::from_utf8_lossy(prefix).into_owned())
+    match serde_json::from_slice::<serde_json::Value>(prefix) {
+        Ok(json) => json.get("message").and_then(|m| m.as_str()).unwrap_or_default().to_owned(),
+        Err(_) => String::from_utf8_lossy(prefix).into_owned(),
+    }
 }
 
 /// `Retry-After`, in seconds or as a date; none when it is neither.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -165,11 +166,8 @@ struct Journey<'a> {
     limits: u32,
 }
 
-/// What an attempt leads to.
-enum Next {
-    Done(Result<Response, TransportError>),
-    Again(Duration),
-}
+/// What an attempt leads to: the end, or another attempt after a while.
+type Next = ControlFlow<Result<Response, TransportError>, Duration>;
 
 impl<T: Transport> Polite<T> {
     /// A polite transport around another one.
@@ -241,9 +239,9 @@ impl<T: Transport> Polite<T> {
             let answer = self.inner.send(request.clone()).await;
             drop(taken);
             match self.judge(&mut journey, pool, id, answer) {
-                Next::Done(result) => return result,
-                Next::Again(wait) if wait.is_zero() => {}
-                Next::Again(wait) => self.clock.sleep(wait).await,
+                Next::Break(result) => return result,
+                Next::Continue(wait) if wait.is_zero() => {}
+                Next::Continue(wait) => self.clock.sleep(wait).await,
             }
         }
     }
@@ -286,7 +284,7 @@ impl<T: Transport> Polite<T> {
                 let wait = journey.plan.failed(&error);
                 let wait_ms = wait.map(millis);
                 tracing::debug!(url = journey.place, attempt, wait_ms, %error, "no answer");
-                return wait.map_or(Next::Done(Err(error)), Next::Again);
+                return wait.map_or(Next::Break(Err(error)), Next::Continue);
             }
         };
         let status = response.status.as_u16();
@@ -304,7 +302,7 @@ impl<T: Transport> Polite<T> {
             );
             lock(pool).limited(id, until);
             // The next round finds another credential, or waits for the first that is free.
-            return Next::Again(Duration::ZERO);
+            return Next::Continue(Duration::ZERO);
         }
         if let (StatusCode::UNAUTHORIZED, Some(credential)) = (response.status, id) {
             tracing::warn!(
@@ -314,13 +312,13 @@ impl<T: Transport> Polite<T> {
                 "the forge refuses a credential"
             );
             let another = lock(pool).refused(id);
-            return if another { Next::Again(Duration::ZERO) } else { Next::Done(Ok(response)) };
+            return if another { Next::Continue(Duration::ZERO) } else { Next::Break(Ok(response)) };
         }
         let wait = journey.plan.answered(now, response.status, &response.headers);
         tracing::debug!(url = journey.place, status, attempt, wait_ms = wait.map(millis), "answered");
         let Some(wait) = wait else {
             lock(pool).answered(id, now, &response.headers);
-            return Next::Done(Ok(response));
+            return Next::Break(Ok(response));
         };
         if limit.is_some() {
             // A 429 that does not say how long is met with patience, by all who ask so.
@@ -328,7 +326,7 @@ impl<T: Transport> Polite<T> {
         } else if retry_after(now, &response.headers).is_some() {
             lock(&journey.host.gate).block_until(now.plus(wait));
         }
-        Next::Again(wait)
+        Next::Continue(wait)
     }
 }
 
