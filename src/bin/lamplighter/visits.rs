@@ -201,6 +201,8 @@ pub(crate) async fn complete(context: &mut Context) -> Result<Done> {
             break;
         }
     }
+    // A malformed line is found before those in front of it are handed in.
+    counts.refused.sort_by_key(|refusal| refusal.get("line").and_then(Value::as_u64));
     let Counts { completed, changed, unchanged, out_of_order, refused, .. } = &counts;
     if context.json {
         context.out.json(&json!({
