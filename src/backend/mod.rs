@@ -9,15 +9,16 @@
 //!
 //! Implement the four traits; [`SchedulerBackend`] follows by itself. Placement is not yours to
 //! invent: call [`crate::policy::schedule`] inside the transaction that changes a fact, and keep
-//! its answer in one index. `testing::conformance::backend` is the suite that the stores here pass;
-//! run it as a value, a `Box<dyn SchedulerBackend>` and an `Arc<dyn SchedulerBackend>`.
+//! its answer in one index.
 
 mod engine;
 mod error;
 #[cfg(feature = "file")]
 mod file;
 mod memory;
+mod options;
 mod origins;
+mod pointer;
 mod runs;
 mod visits;
 
@@ -27,6 +28,7 @@ pub use error::{BackendError, BackendErrorKind};
 #[cfg(feature = "file")]
 pub use file::FileStore;
 pub use memory::MemoryStore;
+pub use options::StoreOptions;
 pub use origins::{
     Change, ChangeKind, ChangeToken, Imported, ImportedOrigin, ImportedVisits, OriginPage, OriginQuery,
     PageToken,

@@ -74,15 +74,19 @@ fn is_internal_v4(ip: Ipv4Addr) -> bool {
 fn is_internal_v6(ip: Ipv6Addr) -> bool {
     let carries_internal =
         |high: u16, low: u16| is_internal_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
+    #[allow(clippy::match_same_arms, reason = "each range for its own reason")]
     match ip.segments() {
         // `::` and `::1`, and compatible, mapped (`::ffff:0:0/96`) and translated IPv4 addresses.
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => {
             ip.is_loopback() || carries_internal(high, low)
         }
-        // NAT64 and 6to4 carry an IPv4 address.
-        [0x64, 0xff9b, 0, 0, 0, 0, high, low] | [0x2002, high, low, ..] => carries_internal(high, low),
-        // NAT64 for private use (RFC 8215); Teredo, which hides its address and serves no forge.
-        [0x64, 0xff9b, 1, ..] | [0x2001, 0, ..] => true,
+        // NAT64: the well-known prefix, and the one for private use (RFC 8215).
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => carries_internal(high, low),
+        [0x64, 0xff9b, 1, ..] => true,
+        // Teredo hides its IPv4 addresses, and nobody serves a forge through it.
+        [0x2001, 0, ..] => true,
+        // 6to4.
+        [0x2002, high, low, ..] => carries_internal(high, low),
         // Unique local, link-local and site-local, multicast.
         [first, ..] => (first & 0xfe00) == 0xfc00 || (first & 0xff80) == 0xfe80 || (first & 0xff00) == 0xff00,
     }

@@ -1,9 +1,8 @@
 //! From a request to an answer: the seam, and what is put around it.
 //!
 //! A [`Transport`] answers one [`Request`] with one [`Response`]; a status is an answer, not an
-//! error. Layers are transports around a transport, outermost first: [`Polite`] (retries, limits,
-//! which credential), [`Recording`], the client (`Http`, or [`Replay`] in tests). All that decides
-//! is a pure state machine fed with `now` and headers; the shells only sleep on the [`Clock`].
+//! error. Layers are transports around a transport: a `Recording` (feature `driver`) keeps what a client was answered, and
+//! [`Replay`] is a client that answers from it. Shells only sleep on the [`Clock`].
 //!
 //! # How to implement a client
 //!
@@ -30,6 +29,7 @@ mod body;
 mod clock;
 mod credentials;
 mod error;
+mod exchange;
 mod gate;
 mod guard;
 #[cfg(feature = "reqwest")]
@@ -38,13 +38,21 @@ mod http;
 mod http_options;
 mod limit;
 #[cfg(feature = "driver")]
+mod manifest;
+mod matching;
+#[cfg(feature = "driver")]
 mod polite;
 mod pool;
+#[cfg(feature = "driver")]
+mod recording;
+mod replay;
 mod request;
 #[cfg(feature = "reqwest")]
 mod resolve;
 mod response;
 mod retry;
+#[cfg(feature = "driver")]
+mod scrub;
 #[cfg(feature = "reqwest")]
 mod spool;
 #[cfg(feature = "driver")]
@@ -58,13 +66,24 @@ pub use body::{Body, BodyReader};
 pub use clock::Clock;
 pub use credentials::{Credentials, Secret};
 pub use error::{TransportError, TransportErrorKind};
+#[cfg(feature = "testing")]
+pub(crate) use exchange::header_value;
+pub use exchange::{Answer, Answered, Exchange};
 pub use gate::{GateOptions, HostGate};
 #[cfg(feature = "reqwest")]
 pub use http_options::HttpOptions;
 pub use limit::{Limit, LimitKind, classify};
+#[cfg(feature = "testing")]
+pub(crate) use manifest::{MANIFEST_FORM, MANIFEST_NAME, Manifest, ManifestExchange, error_kind};
+pub use matching::Fit;
+#[cfg(feature = "testing")]
+pub(crate) use matching::Shelf;
 #[cfg(feature = "driver")]
 pub use polite::{Polite, PoliteOptions};
 pub use pool::{Choice, CredentialPool};
+#[cfg(feature = "driver")]
+pub use recording::{RecordedRun, Recording, RecordingError, RecordingInfo};
+pub use replay::{Replay, ReplayedRequest};
 pub use request::{Auth, CredentialId, Provenance, Request};
 pub use response::Response;
 pub use retry::{RetryOptions, RetryPlan};

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use lamplighter::model::Timestamp;
 use lamplighter::transport::{Clock, Http, HttpOptions, Request, Transport, TransportErrorKind as Kind};
-use wiremock::matchers::{body_string, method, path};
-use wiremock::{Mock, MockServer, ResponseTemplate};
 
-use crate::support::{RawServer, Reply, TestClock, http, url};
+use crate::support::{RawServer, Reply, START, TestClock, http, url};
 
 fn options(server: &RawServer) -> HttpOptions {
     HttpOptions::new("ops@archive.example").with_bases([server.base.clone()])
@@ -20,35 +18,30 @@ async fn get(server: &RawServer, options: HttpOptions) -> Result<lamplighter::tr
 
 #[tokio::test]
 async fn a_request_arrives_as_it_is_and_its_answer_comes_back() {
-    let server = MockServer::start().await;
-    Mock::given(method("POST"))
-        .and(path("/api"))
-        .and(body_string("a=1+2&b=%26"))
-        .respond_with(ResponseTemplate::new(404).insert_header("x-note", "n").set_body_string("gone"))
-        .mount(&server)
-        .await;
+    let server = RawServer::always("404 Not Found", "X-Note: n\r\n", "gone");
     let clock = TestClock::new();
     clock.sleep(Duration::from_secs(77)).await;
-    let base = url(&server.uri());
-    let options =
-        HttpOptions::new("ops@archive.example").with_bases([base.clone()]).with_clock(clock.clone());
-    let request = Request::post_form(base.join("api?q=1").unwrap(), [("a", "1 2"), ("b", "&")])
+    let request = Request::post_form(server.at("api?q=1"), [("a", "1 2"), ("b", "&")])
         .with_header("accept", "text/x")
         .with_header("accept-encoding", "gzip");
-    let answer = Http::new(options).unwrap().send(request).await.unwrap();
+    let client = Http::new(options(&server).with_clock(clock.clone())).unwrap();
+    let answer = client.send(request).await.unwrap();
 
     assert_eq!(answer.status, 404, "a status is an answer");
     assert_eq!(answer.header("x-note"), Some("n"));
     assert_eq!(answer.body.bytes().unwrap(), "gone");
-    assert_eq!(answer.url, base.join("api?q=1").unwrap());
-    assert_eq!(answer.received_at, Timestamp::from_seconds(crate::support::START + 77));
+    assert_eq!(answer.url, server.at("api?q=1"));
+    assert_eq!(answer.received_at, Timestamp::from_seconds(START + 77));
 
-    let seen = &server.received_requests().await.unwrap()[0];
-    let version = env!("CARGO_PKG_VERSION");
-    assert_eq!(seen.headers["user-agent"], format!("lamplighter/{version} (ops@archive.example)").as_str());
-    assert_eq!(seen.headers["accept"], "text/x");
-    assert_eq!(seen.headers["content-type"], "application/x-www-form-urlencoded");
-    assert!(!seen.headers.contains_key("accept-encoding"), "what is not asked for need not be undone");
+    let log = server.log().concat();
+    let (head, body) = log.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("POST /api?q=1 HTTP/1.1\r\n"), "{head}");
+    assert_eq!(body, "a=1+2&b=%26");
+    let agent = format!("user-agent: lamplighter/{} (ops@archive.example)", env!("CARGO_PKG_VERSION"));
+    for line in [agent.as_str(), "accept: text/x", "content-type: application/x-www-form-urlencoded"] {
+        assert!(head.lines().any(|l| l == line), "{line} in {head}");
+    }
+    assert!(!head.contains("accept-encoding"), "what is not asked for need not be undone");
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -130,14 +131,17 @@ pub(crate) fn answer(request: &Request, status: u16, headers: &[(&str, &str)], b
 pub(crate) enum Reply {
     /// Writes these bytes and closes.
     Bytes(Vec<u8>),
+    /// Writes these bytes and waits for another request on the same connection.
+    Stay(Vec<u8>),
     /// Writes these bytes and then says nothing more, without closing.
     Hang(Vec<u8>),
 }
 
-/// A server of bytes: one request a connection, each connection in a thread of its own.
+/// A server of bytes, each connection in a thread of its own.
 pub(crate) struct RawServer {
     pub(crate) base: Url,
     log: Arc<Mutex<Vec<String>>>,
+    connections: Arc<AtomicUsize>,
 }
 
 impl RawServer {
@@ -147,13 +151,16 @@ impl RawServer {
         let base = url(&format!("http://{}/", listener.local_addr().unwrap()));
         let log = Arc::new(Mutex::new(Vec::new()));
         let (reply, kept) = (Arc::new(reply), Arc::clone(&log));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
         std::thread::spawn(move || {
             for stream in listener.incoming().map_while(Result::ok) {
+                count.fetch_add(1, Ordering::SeqCst);
                 let (reply, kept) = (Arc::clone(&reply), Arc::clone(&kept));
                 std::thread::spawn(move || serve(stream, &*reply, &kept));
             }
         });
-        Self { base, log }
+        Self { base, log, connections }
     }
 
     /// Answers always the same.
@@ -167,26 +174,37 @@ impl RawServer {
         self.log.lock().unwrap().clone()
     }
 
+    /// How many connections were made to it.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
     pub(crate) fn at(&self, path: &str) -> Url {
         self.base.join(path).unwrap()
     }
 }
 
 fn serve(mut stream: TcpStream, reply: &dyn Fn(&str, usize) -> Reply, log: &Mutex<Vec<String>>) {
-    let Some(request) = read_request(&mut stream) else { return };
-    let before = {
-        let mut log = log.lock().unwrap();
-        log.push(request.clone());
-        log.len() - 1
-    };
-    match reply(&request, before) {
-        Reply::Bytes(bytes) => {
-            let _ = stream.write_all(&bytes);
-        }
-        Reply::Hang(bytes) => {
-            let _ = stream.write_all(&bytes);
-            // Until the client has gone.
-            let _ = stream.read(&mut [0]);
+    while let Some(request) = read_request(&mut stream) {
+        let before = {
+            let mut log = log.lock().unwrap();
+            log.push(request.clone());
+            log.len() - 1
+        };
+        match reply(&request, before) {
+            Reply::Bytes(bytes) => {
+                let _ = stream.write_all(&bytes);
+                return;
+            }
+            Reply::Stay(bytes) => {
+                let _ = stream.write_all(&bytes);
+            }
+            Reply::Hang(bytes) => {
+                let _ = stream.write_all(&bytes);
+                // Until the client has gone.
+                let _ = stream.read(&mut [0]);
+                return;
+            }
         }
     }
 }

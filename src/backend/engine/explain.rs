@@ -1,0 +1,186 @@
+//! Why, how many, and when: requests, explanations, statistics.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+
+use super::ctx::{Ctx, lister_row, owner_name};
+use super::keys::{self, K};
+use super::kv::{KvRead, KvTxn, scan_prefix};
+use super::place::{edit_wishes, facts, find_key, key_of, lease, place, stats};
+use super::rows::{OriginRow, Place, decode};
+use super::visits::leased;
+use crate::backend::{Explanation, LaneLoad, LeaseInfo, Metrics, Requested, Result, VisitRequest};
+use crate::model::{OriginKey, Timestamp, VisitStats, VisitToken, VisitType};
+use crate::policy::{Gate, GateState, Lane, Schedule, gates, schedule};
+
+/// How many go before an origin is counted so far.
+const COUNTED: u64 = 100_000;
+
+/// Origins of a lane that go before a place.
+fn ahead(t: &dyn KvRead, visit_type: u16, id: u64, place: Place) -> Result<u64> {
+    let mut n = 0;
+    let from = K::new().u16(visit_type).u8(place.lane);
+    let to = keys::queue(visit_type, place.lane, place.rank, id);
+    t.scan(keys::QUEUE, &from, Some(&to), &mut |_, _| {
+        n += 1;
+        Ok(if n >= COUNTED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    Ok(n)
+}
+
+/// Asks for visits soon. The first wish counts; repeating it changes nothing.
+pub(crate) fn request(
+    t: &mut dyn KvTxn,
+    ctx: &mut Ctx<'_>,
+    requests: &[VisitRequest],
+) -> Result<Vec<Option<Requested>>> {
+    let mut answers = Vec::with_capacity(requests.len());
+    for VisitRequest { origin, .. } in requests {
+        let Some((id, mut row)) = find_key(t, ctx, origin)? else {
+            answers.push(None);
+            continue;
+        };
+        let now = ctx.now;
+        if row.wishes.as_deref().is_none_or(|w| w.requested_at.is_none()) {
+            edit_wishes(&mut row, |w| w.requested_at = Some(now));
+            place(t, ctx, id, &mut row)?;
+        }
+        let due = earliest(t, ctx, id, &row)?;
+        let position = match row.place {
+            Some(place) => ahead(t, row.visit_type, id, place)?,
+            None => 0,
+        };
+        // What is parked has no time: the end of all times says so.
+        answers.push(Some(Requested::new(position, due.unwrap_or(Timestamp::from_micros(i64::MAX)))));
+    }
+    Ok(answers)
+}
+
+/// The earliest time at which an origin can be handed out.
+fn earliest(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow) -> Result<Option<Timestamp>> {
+    let until = lease(t, id)?.map(|l| l.until);
+    let facts = facts(t, ctx, id, row)?;
+    let kind = ctx.kind(row.visit_type)?;
+    Ok(match schedule(&*kind.policy, &facts, &kind.shared, ctx.now) {
+        Schedule::Parked(_) => None,
+        Schedule::Waiting { not_before, .. } => {
+            Some(not_before.max(ctx.now).max(until.unwrap_or(not_before)))
+        }
+    })
+}
+
+/// Every gate in the way of an origin's next visit.
+pub(crate) fn explain(t: &dyn KvRead, ctx: &mut Ctx<'_>, origin: &OriginKey) -> Result<Option<Explanation>> {
+    let Some((id, row)) = find_key(t, ctx, origin)? else { return Ok(None) };
+    let facts = facts(t, ctx, id, &row)?;
+    let lease = lease(t, id)?;
+    let kind = ctx.kind(row.visit_type)?;
+    let mut states = gates(&*kind.policy, &facts, &kind.shared, ctx.now);
+    states.push(match &lease {
+        Some(l) if l.until > ctx.now => GateState::new(
+            Gate::Lease,
+            false,
+            Some(l.until),
+            format!("a visit is under way until {}", l.until),
+        ),
+        _ => GateState::new(Gate::Lease, true, None, "no visit is under way"),
+    });
+    let plan = schedule(&*kind.policy, &facts, &kind.shared, ctx.now);
+    let lanes = kind.policy.gates().lanes(&*kind.policy);
+    let mut explanation = Explanation::new(key_of(ctx, &row)?, states, plan.why().clone());
+    explanation.visits = stats(&row);
+    if let (Schedule::Waiting { .. }, Some(place)) = (&plan, row.place) {
+        let name = lanes.into_iter().find(|l| l.lane == Lane(place.lane)).map(|l| l.name);
+        explanation.lane = Some(name.unwrap_or_else(|| format!("lane {}", place.lane)));
+        explanation.ahead = Some(ahead(t, row.visit_type, id, place)?);
+    }
+    explanation.earliest = earliest(t, ctx, id, &row)?;
+    if let Some(lease) = lease {
+        let owner = owner_name(t, lease.owner)?;
+        explanation.lease = Some(LeaseInfo::new(VisitToken(lease.token), owner, lease.since, lease.until));
+    }
+    Ok(Some(explanation))
+}
+
+/// What is known of visits, in bulk.
+pub(crate) fn statistics(
+    t: &dyn KvRead,
+    ctx: &Ctx<'_>,
+    origins: &[OriginKey],
+) -> Result<Vec<Option<VisitStats>>> {
+    origins.iter().map(|key| Ok(find_key(t, ctx, key)?.map(|(_, row)| stats(&row)))).collect()
+}
+
+/// Counts by lister and visit type.
+pub(crate) fn metrics(t: &dyn KvRead, ctx: &Ctx<'_>) -> Result<Vec<Metrics>> {
+    let leased = leased(t)?;
+    let mut counts: BTreeMap<(u32, u16), Metrics> = BTreeMap::new();
+    scan_prefix(t, keys::ORIGIN, &[], &mut |key, value| {
+        let row: OriginRow = decode(value)?;
+        let leased = leased.contains(&keys::first_u64(key));
+        for listing in &row.listings {
+            let of = match counts.entry((listing.lister, row.visit_type)) {
+                std::collections::btree_map::Entry::Occupied(known) => known.into_mut(),
+                std::collections::btree_map::Entry::Vacant(free) => {
+                    let lister = lister_row(t, listing.lister)?.key();
+                    free.insert(Metrics::new(&lister, ctx.kind(row.visit_type)?.visit_type()?))
+                }
+            };
+            of.known += 1;
+            of.leased += u64::from(leased);
+            let waits = row.place.filter(|_| listing.enabled() && listing.gone().is_none());
+            if let Some(place) = waits {
+                count(of, &row, listing.last_update, place, ctx.now);
+            }
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let mut found: Vec<Metrics> = counts.into_values().collect();
+    found.sort_by(|a, b| {
+        (&a.lister, &a.instance, a.visit_type.as_str()).cmp(&(&b.lister, &b.instance, b.visit_type.as_str()))
+    });
+    Ok(found)
+}
+
+fn count(of: &mut Metrics, row: &OriginRow, last_update: Option<Timestamp>, place: Place, now: Timestamp) {
+    let visits = stats(row);
+    of.enabled += 1;
+    of.overdue += u64::from(place.rank <= now.as_micros());
+    match visits.last_visit {
+        None => of.never_visited += 1,
+        Some(last) => of.oldest_visit = Some(of.oldest_visit.map_or(last, |oldest| oldest.min(last))),
+    }
+    let pending = visits.last_successful.is_some_and(|seen| last_update.is_some_and(|update| update > seen));
+    of.pending_changes += u64::from(pending);
+}
+
+/// How much waits in each lane of a visit type.
+pub(crate) fn lanes(t: &dyn KvRead, ctx: &Ctx<'_>, visit_type: &VisitType) -> Result<Vec<LaneLoad>> {
+    let Some(kind) = ctx.kind_of(visit_type) else { return Ok(Vec::new()) };
+    let mut loads: Vec<LaneLoad> = kind
+        .policy
+        .gates()
+        .lanes(&*kind.policy)
+        .into_iter()
+        .map(|spec| LaneLoad::new(spec.lane, spec.name, spec.share))
+        .collect();
+    let mut count = |lane: u8, rank: i64| {
+        if let Some(load) = loads.iter_mut().find(|l| l.lane == Lane(lane)) {
+            load.waiting += 1;
+            load.due += u64::from(rank <= ctx.now.as_micros());
+        }
+    };
+    let of_type = K::new().u16(kind.number);
+    scan_prefix(t, keys::QUEUE, &of_type, &mut |key, _| {
+        let mut parts = keys::Parts(key);
+        parts.u16();
+        count(parts.u8(), parts.i64());
+        Ok(ControlFlow::Continue(()))
+    })?;
+    scan_prefix(t, keys::WAIT, &of_type, &mut |_, value| {
+        let mut parts = keys::Parts(value);
+        count(parts.u8(), parts.i64());
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(loads)
+}

@@ -1,0 +1,138 @@
+//! The seam between the engine and what keeps its bytes: ordered tables of keys and values.
+
+use std::borrow::Cow;
+use std::ops::ControlFlow;
+
+use crate::backend::Result;
+
+/// Sees one entry of a scan, and says whether to go on.
+pub(crate) type Visitor<'v> = dyn FnMut(&[u8], &[u8]) -> Result<ControlFlow<()>> + 'v;
+
+/// Reads ordered tables.
+pub(crate) trait KvRead {
+    /// A key's value.
+    fn get(&self, table: u8, key: &[u8]) -> Result<Option<Cow<'_, [u8]>>>;
+
+    /// Visits the entries from `from` up to, not including, `to` (none: the table's end), in order.
+    fn scan(&self, table: u8, from: &[u8], to: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<()>;
+}
+
+/// Reads and writes ordered tables within one transaction.
+pub(crate) trait KvTxn: KvRead {
+    /// Sets a key's value.
+    fn put(&mut self, table: u8, key: &[u8], value: &[u8]) -> Result<()>;
+
+    /// Removes a key, where it is there.
+    fn delete(&mut self, table: u8, key: &[u8]) -> Result<()>;
+}
+
+/// Runs transactions, one writer at a time.
+pub(crate) trait Kv: Send + Sync + 'static {
+    /// Reads a state in which no transaction is half done.
+    fn read<R>(&self, f: impl FnOnce(&dyn KvRead) -> Result<R>) -> Result<R>;
+
+    /// Keeps all that `f` writes, or nothing where it fails.
+    fn write<R>(&self, f: impl FnOnce(&mut dyn KvTxn) -> Result<R>) -> Result<R>;
+
+    /// Like `write`, for what a crash may take back: it becomes durable with the next `write`.
+    fn write_soon<R>(&self, f: impl FnOnce(&mut dyn KvTxn) -> Result<R>) -> Result<R> {
+        self.write(f)
+    }
+
+    /// Lets `f` write, tells what came of it, and keeps nothing.
+    fn rehearse<R>(&self, f: impl FnOnce(&mut dyn KvTxn) -> Result<R>) -> Result<R>;
+}
+
+/// The first key after all those that begin with `prefix`; none where there is no such key.
+pub(crate) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return Some(end);
+        }
+    }
+    None
+}
+
+/// Visits all entries whose key begins with `prefix`.
+pub(crate) fn scan_prefix(t: &dyn KvRead, table: u8, prefix: &[u8], visit: &mut Visitor<'_>) -> Result<()> {
+    t.scan(table, prefix, after_prefix(prefix).as_deref(), visit)
+}
+
+/// The keys that begin with `prefix`.
+pub(crate) fn keys_of(t: &dyn KvRead, table: u8, prefix: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let mut keys = Vec::new();
+    scan_prefix(t, table, prefix, &mut |key, _| {
+        keys.push(key.to_vec());
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(keys)
+}
+
+/// Removes all entries whose key begins with `prefix`.
+pub(crate) fn delete_prefix(t: &mut dyn KvTxn, table: u8, prefix: &[u8]) -> Result<()> {
+    for key in keys_of(t, table, prefix)? {
+        t.delete(table, &key)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::backend::{BackendError, BackendErrorKind};
+
+    fn all(kv: &impl Kv, table: u8, from: &[u8], to: Option<&[u8]>) -> Vec<(Vec<u8>, Vec<u8>)> {
+        kv.read(|t| {
+            let mut found = Vec::new();
+            t.scan(table, from, to, &mut |k, v| {
+                found.push((k.to_vec(), v.to_vec()));
+                Ok(ControlFlow::Continue(()))
+            })?;
+            Ok(found)
+        })
+        .unwrap()
+    }
+
+    /// What every implementation does.
+    pub(crate) fn obeys_the_seam(kv: &impl Kv) {
+        let long = vec![7u8; 100];
+        kv.write(|t| {
+            t.put(1, b"b", b"2")?;
+            t.put(1, b"a", b"1")?;
+            t.put(1, &long, b"long")?;
+            t.put(2, b"a", b"other table")
+        })
+        .unwrap();
+        assert_eq!(all(kv, 1, b"", None).len(), 3);
+        assert_eq!(all(kv, 1, b"", None)[0].0, long, "7 sorts before letters, whatever the length");
+        assert_eq!(all(kv, 1, b"a", Some(b"b")), [(b"a".to_vec(), b"1".to_vec())]);
+        assert!(all(kv, 1, b"b", Some(b"a")).is_empty(), "an upside-down range holds nothing");
+        assert_eq!(all(kv, 2, b"", None).len(), 1);
+        let stop = |_: &mut dyn KvTxn| Err::<(), _>(BackendError::new(BackendErrorKind::Conflict, "stop"));
+        let failed = kv.write(|t| {
+            t.put(1, b"a", b"changed")?;
+            t.delete(1, b"b")?;
+            t.put(1, b"c", b"new")?;
+            t.put(1, b"a", b"changed twice")?;
+            assert_eq!(t.get(1, b"a")?.as_deref(), Some(&b"changed twice"[..]), "its own writes are seen");
+            assert_eq!(t.get(1, b"b")?, None);
+            stop(t)
+        });
+        assert_eq!(failed.unwrap_err().kind(), BackendErrorKind::Conflict);
+        assert_eq!(all(kv, 1, b"a", None), [(b"a".to_vec(), b"1".to_vec()), (b"b".to_vec(), b"2".to_vec())]);
+        kv.rehearse(|t| t.delete(1, b"a")).unwrap();
+        assert!(kv.read(|t| Ok(t.get(1, b"a")?.is_some())).unwrap(), "a rehearsal changes nothing");
+        kv.write(|t| t.delete(1, b"a")).unwrap();
+        assert!(kv.read(|t| Ok(t.get(1, b"a")?.is_none())).unwrap(), "the real thing does");
+    }
+
+    #[test]
+    fn a_prefix_ends_where_the_next_begins() {
+        assert_eq!(after_prefix(&[1, 2]), Some(vec![1, 3]));
+        assert_eq!(after_prefix(&[1, 255]), Some(vec![2]));
+        assert_eq!(after_prefix(&[255, 255]), None);
+        assert_eq!(after_prefix(&[]), None);
+    }
+}

@@ -1,0 +1,189 @@
+//! Tables in memory.
+
+use std::borrow::{Borrow, Cow};
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::ops::{Bound, ControlFlow};
+use std::sync::{PoisonError, RwLock};
+
+use super::kv::{Kv, KvRead, KvTxn, Visitor};
+use crate::backend::{BackendError, BackendErrorKind, Result};
+
+/// The longest key kept without an allocation: all keys that there is one of for each origin.
+const SHORT: usize = 22;
+
+/// A key, in place where it is short.
+enum Key {
+    Short(u8, [u8; SHORT]),
+    Long(Box<[u8]>),
+}
+
+impl Key {
+    fn new(bytes: &[u8]) -> Self {
+        let mut short = [0; SHORT];
+        match (short.get_mut(..bytes.len()), u8::try_from(bytes.len())) {
+            (Some(room), Ok(len)) => {
+                room.copy_from_slice(bytes);
+                Self::Short(len, short)
+            }
+            _ => Self::Long(bytes.into()),
+        }
+    }
+}
+
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        match self {
+            Self::Short(len, bytes) => bytes.get(..usize::from(*len)).unwrap_or(bytes),
+            Self::Long(bytes) => bytes,
+        }
+    }
+}
+
+impl Ord for Key {
+    fn cmp(&self, other: &Self) -> Ordering {
+        let (a, b): (&[u8], &[u8]) = (self.borrow(), other.borrow());
+        a.cmp(b)
+    }
+}
+
+impl PartialOrd for Key {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Key {}
+
+type Table = BTreeMap<Key, Box<[u8]>>;
+
+/// Tables in memory: a transaction writes in place and keeps what it overwrote until it ends.
+#[derive(Default)]
+pub(crate) struct MemKv {
+    tables: RwLock<BTreeMap<u8, Table>>,
+}
+
+struct Reader<'a> {
+    tables: &'a BTreeMap<u8, Table>,
+}
+
+struct Writer<'a> {
+    tables: &'a mut BTreeMap<u8, Table>,
+    undo: Vec<(u8, Key, Option<Box<[u8]>>)>,
+}
+
+fn get<'a>(tables: &'a BTreeMap<u8, Table>, table: u8, key: &[u8]) -> Option<Cow<'a, [u8]>> {
+    tables.get(&table)?.get(key).map(|v| Cow::Borrowed(&**v))
+}
+
+fn scan(
+    tables: &BTreeMap<u8, Table>,
+    table: u8,
+    from: &[u8],
+    to: Option<&[u8]>,
+    visit: &mut Visitor<'_>,
+) -> Result<()> {
+    if to.is_some_and(|to| to <= from) {
+        return Ok(());
+    }
+    let range = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
+    for (key, value) in tables.get(&table).into_iter().flat_map(|t| t.range::<[u8], _>(range)) {
+        if let ControlFlow::Break(()) = visit(key.borrow(), value)? {
+            break;
+        }
+    }
+    Ok(())
+}
+
+impl KvRead for Reader<'_> {
+    fn get(&self, table: u8, key: &[u8]) -> Result<Option<Cow<'_, [u8]>>> {
+        Ok(get(self.tables, table, key))
+    }
+
+    fn scan(&self, table: u8, from: &[u8], to: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<()> {
+        scan(self.tables, table, from, to, visit)
+    }
+}
+
+impl KvRead for Writer<'_> {
+    fn get(&self, table: u8, key: &[u8]) -> Result<Option<Cow<'_, [u8]>>> {
+        Ok(get(self.tables, table, key))
+    }
+
+    fn scan(&self, table: u8, from: &[u8], to: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<()> {
+        scan(self.tables, table, from, to, visit)
+    }
+}
+
+impl KvTxn for Writer<'_> {
+    fn put(&mut self, table: u8, key: &[u8], value: &[u8]) -> Result<()> {
+        let before = self.tables.entry(table).or_default().insert(Key::new(key), value.into());
+        self.undo.push((table, Key::new(key), before));
+        Ok(())
+    }
+
+    fn delete(&mut self, table: u8, key: &[u8]) -> Result<()> {
+        if let Some(before) = self.tables.get_mut(&table).and_then(|t| t.remove(key)) {
+            self.undo.push((table, Key::new(key), Some(before)));
+        }
+        Ok(())
+    }
+}
+
+impl Writer<'_> {
+    fn roll_back(self) {
+        for (table, key, before) in self.undo.into_iter().rev() {
+            let table = self.tables.entry(table).or_default();
+            match before {
+                Some(value) => table.insert(key, value),
+                None => table.remove(&key),
+            };
+        }
+    }
+}
+
+fn poisoned<T>(_: PoisonError<T>) -> BackendError {
+    BackendError::new(BackendErrorKind::Corrupt, "a write was interrupted by a panic")
+}
+
+impl Kv for MemKv {
+    fn read<R>(&self, f: impl FnOnce(&dyn KvRead) -> Result<R>) -> Result<R> {
+        let tables = self.tables.read().map_err(poisoned)?;
+        f(&Reader { tables: &tables })
+    }
+
+    fn write<R>(&self, f: impl FnOnce(&mut dyn KvTxn) -> Result<R>) -> Result<R> {
+        let mut tables = self.tables.write().map_err(poisoned)?;
+        let mut writer = Writer { tables: &mut tables, undo: Vec::new() };
+        let result = f(&mut writer);
+        if result.is_err() {
+            writer.roll_back();
+        }
+        result
+    }
+
+    fn rehearse<R>(&self, f: impl FnOnce(&mut dyn KvTxn) -> Result<R>) -> Result<R> {
+        let mut tables = self.tables.write().map_err(poisoned)?;
+        let mut writer = Writer { tables: &mut tables, undo: Vec::new() };
+        let result = f(&mut writer);
+        writer.roll_back();
+        result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_obeys_the_seam() {
+        assert_eq!(size_of::<Key>(), 24);
+        super::super::kv::tests::obeys_the_seam(&MemKv::default());
+    }
+}

@@ -1,0 +1,288 @@
+//! One engine for every store that runs in this process: written once, over ordered tables of keys
+//! and values, so that a store in memory and one in a file cannot drift apart.
+
+#![allow(
+    clippy::similar_names,
+    clippy::single_match_else,
+    clippy::needless_pass_by_value,
+    clippy::type_complexity,
+    clippy::struct_field_names,
+    reason = "rows and their parts are named as the tables are, and given away where they are kept"
+)]
+
+mod commit;
+mod ctx;
+mod explain;
+mod feed;
+mod frontier;
+mod gaps;
+mod keys;
+pub(crate) mod kv;
+pub(crate) mod mem;
+mod origins;
+mod parts;
+mod place;
+#[cfg(feature = "file")]
+pub(crate) mod redb;
+mod rows;
+mod runs;
+mod seen;
+mod sets;
+mod store;
+#[cfg(test)]
+mod tests;
+mod visits;
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, SystemTime};
+
+pub(crate) use store::impl_store;
+
+use self::ctx::Ctx;
+use self::kv::{Kv, KvRead, KvTxn};
+use crate::backend::{
+    BackendError, BackendErrorKind, Begun, Candidate, Change, ChangeToken, Claim, Claimed, Committed,
+    Completed, EndRun, Ended, Explanation, Gap, GapQuery, Imported, ImportedOrigin, LaneLoad, Metrics,
+    OriginPage, OriginQuery, PageCommit, PageToken, PendingCursor, Refusal, Requested, Result, RunPlan,
+    RunQuery, RunRecord, RunTicket, StoreOptions, Validator, VisitRequest,
+};
+use crate::model::{
+    ListerKey, ListerRecord, OriginKey, Outcome, Timestamp, VisitId, VisitStats, VisitToken, VisitType,
+};
+
+/// The form of the tables as a whole.
+#[cfg(any(feature = "file", test))]
+const FORM: u64 = 1;
+
+/// So many origins are placed again in one transaction after a change of policy.
+const AT_ONCE: usize = 1000;
+
+/// The engine over some tables.
+pub(crate) struct Engine<S> {
+    kv: S,
+    options: StoreOptions,
+    /// Whether every origin is placed by the policy of now.
+    settled: AtomicBool,
+}
+
+impl Engine<mem::MemKv> {
+    /// An engine over no tables yet.
+    pub(crate) fn new(options: StoreOptions) -> Self {
+        Self { kv: mem::MemKv::default(), options, settled: AtomicBool::new(true) }
+    }
+}
+
+impl<S: Kv> Engine<S> {
+    /// Opens tables, new or not.
+    #[cfg(any(feature = "file", test))]
+    pub(crate) fn open(kv: S, options: StoreOptions) -> Result<Self> {
+        let settled = kv.write(|t| {
+            let form = ctx::last(t, "form")?;
+            if form > FORM {
+                let what = format!("its form is {form}, this version reads up to {FORM}");
+                return Err(BackendError::new(BackendErrorKind::Newer, what));
+            }
+            if form == 0 {
+                t.put(keys::META, b"form", &keys::of_u64(FORM))?;
+            }
+            let mut settled = true;
+            for kind in Ctx::new(t, &options.policies, origins::NO_TIME)?.kinds() {
+                let mut row = kind.row.clone();
+                if row.policy != kind.policy.name() {
+                    kind.policy.name().clone_into(&mut row.policy);
+                    row.replace_from = Some(0);
+                    row.credit = Vec::new();
+                    row.shared = None;
+                    t.put(keys::TYPE, &keys::K::new().u16(kind.number), &rows::encode(&row)?)?;
+                }
+                settled &= row.replace_from.is_none();
+            }
+            Ok(settled)
+        })?;
+        Ok(Self { kv, options, settled: AtomicBool::new(settled) })
+    }
+
+    /// Refuses a caller's time that is too far from the clock's.
+    fn check(&self, now: Timestamp) -> Result<()> {
+        let Some(bound) = self.options.clock_bound else { return Ok(()) };
+        let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        let clock = Timestamp::EPOCH.plus(clock);
+        let apart = now.since(clock).max(clock.since(now));
+        if apart > bound {
+            let what = format!("told {now}, while the clock says {clock}");
+            return Err(BackendError::new(BackendErrorKind::Clock, what));
+        }
+        Ok(())
+    }
+
+    /// After a change of policy, places every origin anew: in batches, each of them kept.
+    fn settle(&self, now: Timestamp) -> Result<()> {
+        while !self.settled.load(Ordering::Acquire) {
+            let more = self.kv.write(|t| {
+                let mut ctx = Ctx::new(t, &self.options.policies, now)?;
+                origins::replace(t, &mut ctx, AT_ONCE)
+            })?;
+            self.settled.store(!more, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    fn write<R>(
+        &self,
+        now: Timestamp,
+        f: impl FnOnce(&mut dyn KvTxn, &mut Ctx<'_>) -> Result<R>,
+    ) -> Result<R> {
+        self.check(now)?;
+        self.settle(now)?;
+        self.kv.write(|t| {
+            let mut ctx = Ctx::new(t, &self.options.policies, now)?;
+            f(t, &mut ctx)
+        })
+    }
+
+    fn read_at<R>(
+        &self,
+        now: Timestamp,
+        f: impl FnOnce(&dyn KvRead, &mut Ctx<'_>) -> Result<R>,
+    ) -> Result<R> {
+        self.check(now)?;
+        self.settle(now)?;
+        self.read(now, f)
+    }
+
+    fn read<R>(&self, now: Timestamp, f: impl FnOnce(&dyn KvRead, &mut Ctx<'_>) -> Result<R>) -> Result<R> {
+        self.kv.read(|t| {
+            let mut ctx = Ctx::new(t, &self.options.policies, now)?;
+            f(t, &mut ctx)
+        })
+    }
+
+    pub(crate) fn lister(&self, key: &ListerKey, now: Timestamp) -> Result<ListerRecord> {
+        self.write(now, |t, _| runs::lister(t, key, now))
+    }
+
+    pub(crate) fn begin_run(&self, plan: &RunPlan, now: Timestamp) -> Result<Begun> {
+        self.write(now, |t, ctx| runs::begin(t, ctx, plan))
+    }
+
+    pub(crate) fn claim_cursors(
+        &self,
+        run: RunTicket,
+        limit: usize,
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<PendingCursor>> {
+        self.check(now)?;
+        // A crash ends the lease of a cursor anyway: whoever begins the run again frees them all.
+        self.kv.write_soon(|t| runs::claim_cursors(t, run, limit, lease, now))
+    }
+
+    pub(crate) fn commit_page(&self, commit: PageCommit, now: Timestamp) -> Result<Committed> {
+        self.write(now, |t, ctx| commit::commit(t, ctx, commit))
+    }
+
+    pub(crate) fn candidate(&self, run: RunTicket) -> Result<Candidate> {
+        self.kv.read(|t| runs::candidate(t, run))
+    }
+
+    pub(crate) fn validator(&self, lister: &ListerKey, key: &str) -> Result<Option<Validator>> {
+        self.kv.read(|t| runs::validator(t, lister, key))
+    }
+
+    pub(crate) fn end_run(&self, end: EndRun, now: Timestamp) -> Result<Ended> {
+        self.write(now, |t, ctx| runs::end(t, ctx, end))
+    }
+
+    pub(crate) fn runs(&self, query: &RunQuery, limit: usize) -> Result<Vec<RunRecord>> {
+        self.kv.read(|t| runs::query(t, query, limit))
+    }
+
+    pub(crate) fn gaps(&self, query: &GapQuery) -> Result<Vec<Gap>> {
+        self.kv.read(|t| gaps::query(t, query))
+    }
+
+    pub(crate) fn listers(&self) -> Result<Vec<ListerRecord>> {
+        self.kv.read(|t| runs::listers(t))
+    }
+
+    pub(crate) fn origins(
+        &self,
+        query: &OriginQuery,
+        after: Option<&PageToken>,
+        limit: usize,
+    ) -> Result<OriginPage> {
+        self.read(origins::NO_TIME, |t, ctx| origins::origins(t, ctx, query, after, limit))
+    }
+
+    pub(crate) fn import(&self, origins: Vec<ImportedOrigin>, now: Timestamp) -> Result<Imported> {
+        self.write(now, |t, ctx| origins::import(t, ctx, origins))
+    }
+
+    pub(crate) fn set_disabled(
+        &self,
+        origins: &[OriginKey],
+        reason: Option<&str>,
+        now: Timestamp,
+    ) -> Result<u64> {
+        self.write(now, |t, ctx| origins::set_disabled(t, ctx, origins, reason))
+    }
+
+    pub(crate) fn changes(&self, after: ChangeToken, limit: usize) -> Result<Vec<Change>> {
+        self.read(origins::NO_TIME, |t, ctx| feed::changes(t, ctx, after, limit))
+    }
+
+    pub(crate) fn claim(&self, claim: &Claim, now: Timestamp) -> Result<Claimed> {
+        self.write(now, |t, ctx| visits::claim(t, ctx, claim))
+    }
+
+    pub(crate) fn peek(&self, claim: &Claim, now: Timestamp) -> Result<Claimed> {
+        self.check(now)?;
+        self.settle(now)?;
+        let claimed = self.kv.rehearse(|t| {
+            let mut ctx = Ctx::new(t, &self.options.policies, now)?;
+            visits::claim(t, &mut ctx, claim)
+        })?;
+        Ok(visits::shown(claimed))
+    }
+
+    pub(crate) fn heartbeat(
+        &self,
+        visits: &[(VisitId, VisitToken)],
+        lease: Duration,
+        now: Timestamp,
+    ) -> Result<Vec<std::result::Result<Timestamp, Refusal>>> {
+        self.write(now, |t, _| visits::heartbeat(t, visits, lease, now))
+    }
+
+    pub(crate) fn complete(
+        &self,
+        outcomes: &[Outcome],
+        now: Timestamp,
+    ) -> Result<Vec<std::result::Result<Completed, Refusal>>> {
+        self.write(now, |t, ctx| visits::complete(t, ctx, outcomes))
+    }
+
+    pub(crate) fn request(
+        &self,
+        requests: &[VisitRequest],
+        now: Timestamp,
+    ) -> Result<Vec<Option<Requested>>> {
+        self.write(now, |t, ctx| explain::request(t, ctx, requests))
+    }
+
+    pub(crate) fn stats(&self, origins: &[OriginKey]) -> Result<Vec<Option<VisitStats>>> {
+        self.read(origins::NO_TIME, |t, ctx| explain::statistics(t, ctx, origins))
+    }
+
+    pub(crate) fn explain(&self, origin: &OriginKey, now: Timestamp) -> Result<Option<Explanation>> {
+        self.read_at(now, |t, ctx| explain::explain(t, ctx, origin))
+    }
+
+    pub(crate) fn metrics(&self, now: Timestamp) -> Result<Vec<Metrics>> {
+        self.read_at(now, |t, ctx| explain::metrics(t, ctx))
+    }
+
+    pub(crate) fn lanes(&self, visit_type: &VisitType, now: Timestamp) -> Result<Vec<LaneLoad>> {
+        self.read_at(now, |t, ctx| explain::lanes(t, ctx, visit_type))
+    }
+}

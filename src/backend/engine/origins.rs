@@ -1,0 +1,316 @@
+//! Origins as listed: queries, imports, and what people say of them.
+
+use std::collections::HashMap;
+use std::ops::ControlFlow;
+
+use super::ctx::{Ctx, lister_number_or_new, lister_row};
+use super::feed::Feed;
+use super::keys::{self, K};
+use super::kv::{KvRead, KvTxn};
+use super::parts;
+use super::place::{absorb, create, edit_wishes, facts, find, find_key, load, must_load, place, stats};
+use super::rows::{ListerRow, Listing, OriginRow};
+use super::seen::LastSeen;
+use super::sets::{self, Additions, Chunk};
+use crate::backend::{
+    ChangeKind, Imported, ImportedOrigin, ImportedVisits, OriginPage, OriginQuery, PageToken, Result,
+};
+use crate::model::{
+    Disabled, ListedOrigin, ListerKey, NewOrigin, OriginKey, Outcome, Timestamp, VisitId, VisitToken,
+    check_origin_url,
+};
+use crate::policy::observe_visit;
+
+/// A listing as queries show it.
+pub(crate) fn listed(
+    t: &dyn KvRead,
+    ctx: &Ctx<'_>,
+    last_seen: &mut LastSeen,
+    id: u64,
+    row: &OriginRow,
+    listing: &Listing,
+    lister: &ListerKey,
+) -> Result<ListedOrigin> {
+    let visit_type = ctx.kind(row.visit_type)?.visit_type()?;
+    let mut new = NewOrigin::new(&row.url, visit_type);
+    new.last_update = listing.last_update;
+    new.extra_loader_arguments = parts::arguments(t, id, listing)?;
+    new.is_fork = listing.is_fork();
+    new.archived = listing.archived();
+    new.enabled = listing.enabled();
+    if let Some(more) = listing.more.as_deref() {
+        new.forked_from_url.clone_from(&more.forked_from);
+        new.forge_id.clone_from(&more.forge_id);
+    }
+    let mut origin = ListedOrigin::new(lister.id(), new, listing.first_seen);
+    origin.gone = listing.gone();
+    origin.last_seen = listing.last_seen();
+    if let Some(at) = last_seen.of(t, listing.lister, id)? {
+        origin.last_seen = origin.last_seen.max(at);
+    }
+    if let Some(wishes) = row.wishes.as_deref() {
+        origin.disabled_by_failures.clone_from(&wishes.by_failures);
+        origin.disabled_by_hand.clone_from(&wishes.by_hand);
+    }
+    Ok(origin)
+}
+
+struct Search<'q, 'c, 'e> {
+    query: &'q OriginQuery,
+    ctx: &'c mut Ctx<'e>,
+    last_seen: LastSeen,
+    found: Vec<((u32, u64), (ListerKey, ListedOrigin))>,
+    /// One more than asked for, to know whether anything follows.
+    limit: usize,
+}
+
+impl Search<'_, '_, '_> {
+    fn wants(&self, row: &OriginRow, listing: &Listing) -> Result<bool> {
+        let query = self.query;
+        if query.url_prefix.as_ref().is_some_and(|p| !row.url.starts_with(p)) {
+            return Ok(false);
+        }
+        if let Some(visit_type) = &query.visit_type
+            && self.ctx.kind(row.visit_type)?.row.name != visit_type.as_str()
+        {
+            return Ok(false);
+        }
+        let stopped = row.wishes.as_deref().is_some_and(|w| w.by_hand.is_some() || w.by_failures.is_some());
+        Ok(query.all || listing.enabled() && listing.gone().is_none() && !stopped)
+    }
+
+    fn chunk(&mut self, t: &dyn KvRead, lister: u32, chunk: u64, set: &Chunk, after: u64) -> Result<()> {
+        let key = self.ctx.lister(t, lister)?.key();
+        for low in set.iter() {
+            let id = sets::join(chunk, low);
+            if id <= after {
+                continue;
+            }
+            let row = must_load(t, id)?;
+            let Some(listing) = row.listings.iter().find(|l| l.lister == lister) else { continue };
+            if self.wants(&row, listing)? {
+                let origin = listed(t, self.ctx, &mut self.last_seen, id, &row, listing, &key)?;
+                self.found.push(((lister, id), (key.clone(), origin)));
+                if self.found.len() >= self.limit {
+                    return Ok(());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A page of listed origins, by (lister, origin).
+pub(crate) fn origins(
+    t: &dyn KvRead,
+    ctx: &mut Ctx<'_>,
+    query: &OriginQuery,
+    after: Option<&PageToken>,
+    limit: usize,
+) -> Result<OriginPage> {
+    let (first, after) = after.map_or((0, 0), |token| {
+        let mut parts = keys::Parts(&token.0);
+        (parts.u32(), parts.u64())
+    });
+    let mut listers = Vec::new();
+    t.scan(keys::LISTER, &keys::of_u32(first), None, &mut |key, value| {
+        let row: ListerRow = super::rows::decode(value)?;
+        if query.lister.as_ref().is_none_or(|l| *l == row.name)
+            && query.instance.as_ref().is_none_or(|i| *i == row.instance)
+        {
+            listers.push(keys::Parts(key).u32());
+        }
+        Ok(ControlFlow::Continue(()))
+    })?;
+    let limit = limit.max(1);
+    let mut search =
+        Search { query, ctx, last_seen: LastSeen::default(), found: Vec::new(), limit: limit + 1 };
+    for lister in listers {
+        let after = if lister == first { after } else { 0 };
+        let from = K::new().u32(lister).u64(sets::split(after).0);
+        let to = super::kv::after_prefix(&keys::of_u32(lister));
+        t.scan(keys::LISTED, &from, to.as_deref(), &mut |key, value| {
+            let mut parts = keys::Parts(key);
+            parts.u32();
+            search.chunk(t, lister, parts.u64(), &Chunk::read(value), after)?;
+            let full = search.found.len() >= search.limit;
+            Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        if search.found.len() >= search.limit {
+            break;
+        }
+    }
+    let mut found = search.found;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    let next = found.last().filter(|_| more);
+    let next = next.map(|((lister, id), _)| PageToken(K::new().u32(*lister).u64(*id).to_vec()));
+    Ok(OriginPage::new(found.into_iter().map(|(_, origin)| origin).collect(), next))
+}
+
+/// Brings origins from elsewhere.
+pub(crate) fn import(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, origins: Vec<ImportedOrigin>) -> Result<Imported> {
+    let mut counts = Imported::default();
+    let mut by_lister: HashMap<u32, (Feed, Additions)> = HashMap::new();
+    let mut order = Vec::new();
+    for origin in origins {
+        if check_origin_url(&origin.url).is_err() {
+            counts.refused += 1;
+            continue;
+        }
+        let lister = lister_number_or_new(t, &ListerKey::new(&origin.lister, &origin.instance), ctx.now)?;
+        let (feed, listed) = by_lister.entry(lister).or_insert_with(|| {
+            order.push(lister);
+            (Feed::new(lister), Additions::default())
+        });
+        import_one(t, ctx, lister, &origin, feed, listed, &mut counts)?;
+    }
+    for lister in order {
+        if let Some((feed, listed)) = by_lister.remove(&lister) {
+            feed.write(t, ctx.now)?;
+            listed.write(t, keys::LISTED, &K::new().u32(lister))?;
+        }
+    }
+    Ok(counts)
+}
+
+fn import_one(
+    t: &mut dyn KvTxn,
+    ctx: &mut Ctx<'_>,
+    lister: u32,
+    origin: &ImportedOrigin,
+    feed: &mut Feed,
+    members: &mut Additions,
+    counts: &mut Imported,
+) -> Result<()> {
+    let fresh = || {
+        let mut listing = Listing::new(lister, origin.first_seen.unwrap_or(ctx.now));
+        listing.last_update = origin.last_update;
+        listing
+    };
+    let known = find(t, ctx, &origin.url, &origin.visit_type)?;
+    let (id, mut row, new) = match known {
+        None => {
+            let listing = fresh();
+            let (id, row) = create(t, ctx, &origin.url, &origin.visit_type, listing)?;
+            (id, row, true)
+        }
+        Some((id, mut row)) if row.listings.iter().all(|l| l.lister != lister) => {
+            row.listings.push(fresh());
+            (id, row, true)
+        }
+        Some((id, row)) => (id, row, false),
+    };
+    let before = row.clone();
+    if let Some(listing) = row.listings.iter_mut().find(|l| l.lister == lister) {
+        listing.last_update = listing.last_update.max(origin.last_update);
+        if let Some(first) = origin.first_seen.filter(|f| *f < listing.first_seen) {
+            listing.set_first_seen(first);
+        }
+        if !new
+            && listing.last_update
+                != before.listings.iter().find(|l| l.lister == lister).and_then(|l| l.last_update)
+        {
+            feed.say(ChangeKind::Changed, id);
+        }
+    }
+    if let Some(visits) = &origin.visits {
+        import_visits(t, ctx, id, &mut row, visits)?;
+    }
+    if new {
+        members.add(id);
+        feed.say(ChangeKind::New, id);
+        counts.new += 1;
+    } else if row == before {
+        counts.unchanged += 1;
+        return Ok(());
+    } else {
+        counts.changed += 1;
+    }
+    place(t, ctx, id, &mut row)
+}
+
+/// Folds in what is known of visits elsewhere, where it is newer than what is known here.
+fn import_visits(
+    t: &dyn KvRead,
+    ctx: &mut Ctx<'_>,
+    id: u64,
+    row: &mut OriginRow,
+    visits: &ImportedVisits,
+) -> Result<()> {
+    let known = stats(row);
+    let mut facts = facts(t, ctx, id, row)?;
+    if let Some(at) = visits.last_visit.filter(|at| known.last_visit.is_none_or(|last| last < *at)) {
+        match visits.status {
+            Some(status) => {
+                let mut outcome = Outcome::new(VisitId(id), VisitToken(0), status, at);
+                outcome.snapshot.clone_from(&visits.last_snapshot);
+                observe_visit(&mut facts, &outcome, at);
+            }
+            None => {
+                facts.visits.last_visit = Some(at);
+                facts.visits.visits += 1;
+            }
+        }
+    }
+    facts.visits.last_successful = facts.visits.last_successful.max(visits.last_successful);
+    if facts.visits.last_snapshot.is_none() {
+        facts.visits.last_snapshot.clone_from(&visits.last_snapshot);
+    }
+    absorb(row, &facts);
+    Ok(())
+}
+
+/// Stops or allows visits by hand.
+pub(crate) fn set_disabled(
+    t: &mut dyn KvTxn,
+    ctx: &mut Ctx<'_>,
+    origins: &[OriginKey],
+    reason: Option<&str>,
+) -> Result<u64> {
+    let mut known = 0;
+    for key in origins {
+        let Some((id, mut row)) = find_key(t, ctx, key)? else { continue };
+        known += 1;
+        let before = row.wishes.clone();
+        let now = ctx.now;
+        edit_wishes(&mut row, |w| {
+            w.by_hand = reason.map(|reason| match w.by_hand.take() {
+                Some(known) if known.reason == reason => known,
+                _ => Disabled::new(now, reason),
+            });
+        });
+        if row.wishes != before {
+            place(t, ctx, id, &mut row)?;
+        }
+    }
+    Ok(known)
+}
+
+/// Places again what another policy placed, up to `limit` origins at a time. False when all is done.
+pub(crate) fn replace(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, limit: usize) -> Result<bool> {
+    let next = ctx.kinds().iter().find_map(|k| k.row.replace_from.map(|from| (k.number, from)));
+    let Some((number, from)) = next else { return Ok(false) };
+    let mut ids = Vec::new();
+    t.scan(keys::ORIGIN, &keys::of_u64(from), None, &mut |key, _| {
+        ids.push(keys::first_u64(key));
+        Ok(if ids.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    })?;
+    for id in &ids {
+        if let Some(mut row) = load(t, *id)?.filter(|row| row.visit_type == number) {
+            place(t, ctx, *id, &mut row)?;
+        }
+    }
+    let mut row = ctx.kind(number)?.row.clone();
+    row.replace_from = ids.last().filter(|_| ids.len() >= limit).map(|last| last + 1);
+    t.put(keys::TYPE, &K::new().u16(number), &super::rows::encode(&row)?)?;
+    Ok(true)
+}
+
+/// A lister's key by its number.
+pub(crate) fn lister_key(t: &dyn KvRead, number: u32) -> Result<ListerKey> {
+    Ok(lister_row(t, number)?.key())
+}
+
+/// A time far from any: for reading what needs none.
+pub(crate) const NO_TIME: Timestamp = Timestamp::EPOCH;

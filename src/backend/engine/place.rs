@@ -1,0 +1,232 @@
+//! Origins' rows, and their places in the queue: computed whenever a fact changes.
+
+use std::ops::ControlFlow;
+
+use super::ctx::{Ctx, next};
+use super::keys::{self, K};
+use super::kv::{KvRead, KvTxn, scan_prefix};
+use super::rows::{LeaseRow, Listing, OriginRow, Place, Visits, Wishes, corrupt, decode, encode};
+use crate::backend::Result;
+use crate::model::{OriginKey, VisitStats, VisitType, digest128};
+use crate::policy::{self, Facts, Schedule, observe_listing, schedule};
+
+fn digest(url: &str, visit_type: &str) -> [u8; 8] {
+    // A visit type holds no space, so that no two pairs give the same text.
+    let whole = digest128(format!("{visit_type} {url}").as_bytes());
+    whole.first_chunk().copied().unwrap_or_default()
+}
+
+/// An origin by its number.
+pub(crate) fn load(t: &dyn KvRead, id: u64) -> Result<Option<OriginRow>> {
+    t.get(keys::ORIGIN, &keys::of_u64(id))?.map(|bytes| decode(&bytes)).transpose()
+}
+
+/// An origin that must be there.
+pub(crate) fn must_load(t: &dyn KvRead, id: u64) -> Result<OriginRow> {
+    load(t, id)?.ok_or_else(|| corrupt(format!("no origin {id}")))
+}
+
+/// An origin by its key.
+pub(crate) fn find(
+    t: &dyn KvRead,
+    ctx: &Ctx<'_>,
+    url: &str,
+    visit_type: &VisitType,
+) -> Result<Option<(u64, OriginRow)>> {
+    let Some(number) = ctx.kind_of(visit_type).map(|k| k.number) else { return Ok(None) };
+    let mut ids = Vec::new();
+    scan_prefix(t, keys::ORIGIN_KEY, &digest(url, visit_type.as_str()), &mut |key, _| {
+        let mut parts = keys::Parts(key);
+        parts.u64();
+        ids.push(parts.u64());
+        Ok(ControlFlow::Continue(()))
+    })?;
+    for id in ids {
+        let row = must_load(t, id)?;
+        if row.url == url && row.visit_type == number {
+            return Ok(Some((id, row)));
+        }
+    }
+    Ok(None)
+}
+
+/// An origin by its key.
+pub(crate) fn find_key(t: &dyn KvRead, ctx: &Ctx<'_>, key: &OriginKey) -> Result<Option<(u64, OriginRow)>> {
+    find(t, ctx, &key.url, &key.visit_type)
+}
+
+/// A new origin with one listing, not yet written.
+pub(crate) fn create(
+    t: &mut dyn KvTxn,
+    ctx: &mut Ctx<'_>,
+    url: &str,
+    visit_type: &VisitType,
+    listing: Listing,
+) -> Result<(u64, OriginRow)> {
+    let number = ctx.number_of(t, visit_type)?;
+    let id = next(t, "origin")?;
+    t.put(keys::ORIGIN_KEY, &K::new().bytes(&digest(url, visit_type.as_str())).u64(id), &[])?;
+    let row = OriginRow {
+        url: url.to_owned(),
+        visit_type: number,
+        listings: vec![listing],
+        visits: None,
+        wishes: None,
+        place: None,
+    };
+    Ok((id, row))
+}
+
+/// The lease of an origin's visit.
+pub(crate) fn lease(t: &dyn KvRead, id: u64) -> Result<Option<LeaseRow>> {
+    t.get(keys::LEASE, &keys::of_u64(id))?.map(|bytes| decode(&bytes)).transpose()
+}
+
+/// What a policy is told of an origin.
+pub(crate) fn facts(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow) -> Result<Facts> {
+    let visit_type = ctx.kind(row.visit_type)?.row.name.clone();
+    let seed = u64::from_be_bytes(digest(&row.url, &visit_type));
+    let first_seen = row.listings.iter().map(|l| l.first_seen).min().unwrap_or(ctx.now);
+    let mut facts = Facts::new(seed, first_seen);
+    let live = || row.listings.iter().filter(|l| l.gone().is_none());
+    facts.enabled = live().any(Listing::enabled);
+    if live().next().is_none() {
+        facts.gone = row.listings.iter().filter_map(Listing::gone).max_by_key(|g| g.at);
+    }
+    facts.last_update = row.listings.iter().filter_map(|l| l.last_update).max();
+    for listing in live() {
+        let evidence = ctx.evidence(t, listing.lister, id)?;
+        facts.last_listed = facts.last_listed.max(Some(listing.last_seen())).max(evidence);
+    }
+    facts.visits = stats(row);
+    if let Some(wishes) = row.wishes.as_deref() {
+        facts.requested_at = wishes.requested_at;
+        facts.hold_until = wishes.hold_until;
+        facts.disabled_by_failures.clone_from(&wishes.by_failures);
+        facts.disabled_by_hand.clone_from(&wishes.by_hand);
+    }
+    Ok(facts)
+}
+
+/// What is known of an origin's visits.
+pub(crate) fn stats(row: &OriginRow) -> VisitStats {
+    let mut stats = VisitStats::default();
+    if let Some(v) = row.visits.as_deref() {
+        stats.last_visit = v.last_visit;
+        stats.last_successful = v.last_successful;
+        stats.last_status = v.last_status;
+        stats.last_snapshot.clone_from(&v.last_snapshot);
+        stats.failures_in_a_row = v.failures;
+        stats.visits = v.visits;
+    }
+    stats
+}
+
+/// Writes back what the folds of the policy changed.
+pub(crate) fn absorb(row: &mut OriginRow, facts: &Facts) {
+    let token = row.visits.as_deref().map_or(0, |v| v.token);
+    let v = &facts.visits;
+    let visits = Visits {
+        last_visit: v.last_visit,
+        last_successful: v.last_successful,
+        last_status: v.last_status,
+        last_snapshot: v.last_snapshot.clone(),
+        failures: v.failures_in_a_row,
+        visits: v.visits,
+        token,
+    };
+    row.visits = (visits != Visits::default()).then(|| Box::new(visits));
+    edit_wishes(row, |w| {
+        w.requested_at = facts.requested_at;
+        w.hold_until = facts.hold_until;
+    });
+}
+
+/// Changes what few origins have, and keeps nothing of it where nothing is left.
+pub(crate) fn edit_wishes(row: &mut OriginRow, change: impl FnOnce(&mut Wishes)) {
+    let mut wishes = row.wishes.take().unwrap_or_default();
+    change(&mut wishes);
+    row.wishes = (*wishes != Wishes::default()).then_some(wishes);
+}
+
+/// Whether a listing of this very moment would change more than what listers say: an origin that
+/// was not found is listed again.
+pub(crate) fn listing_lifts_hold(row: &OriginRow, ctx: &Ctx<'_>) -> bool {
+    let Some(visits) = row.visits.as_deref() else { return false };
+    visits.last_status == Some(crate::model::VisitStatus::NotFound)
+        && visits.last_visit < Some(ctx.now)
+        && row.wishes.as_deref().is_some_and(|w| w.hold_until.is_some())
+}
+
+/// Folds in that an origin was listed: the facts over all its listers are what the row says.
+pub(crate) fn observe(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &mut OriginRow) -> Result<()> {
+    let mut facts = facts(t, ctx, id, row)?;
+    let listing =
+        policy::Listing::new(ctx.now, facts.last_update).with_enabled(facts.enabled).with_gone(facts.gone);
+    observe_listing(&mut facts, &listing);
+    absorb(row, &facts);
+    Ok(())
+}
+
+/// Where the gates and the policy put an origin.
+pub(crate) fn placement(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow) -> Result<Schedule> {
+    let facts = facts(t, ctx, id, row)?;
+    let kind = ctx.kind(row.visit_type)?;
+    Ok(schedule(&*kind.policy, &facts, &kind.shared, ctx.now))
+}
+
+/// Places an origin anew and writes its row.
+pub(crate) fn place(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, id: u64, row: &mut OriginRow) -> Result<()> {
+    let new = match placement(t, ctx, id, row)? {
+        Schedule::Parked(_) => None,
+        Schedule::Waiting { place, not_before } => {
+            let until = not_before.as_micros();
+            Some(Place {
+                lane: place.lane.0,
+                rank: place.rank,
+                waits: (not_before > ctx.now && until > place.rank).then_some(until),
+            })
+        }
+    };
+    let stays = row.place == new && new.is_none_or(|p| p.waits.is_none());
+    if !stays && t.get(keys::LEASE, &keys::of_u64(id))?.is_none() {
+        unqueue(t, id, row)?;
+        row.place = new;
+        enqueue(t, id, row)?;
+    }
+    row.place = new;
+    write(t, id, row)
+}
+
+/// Writes an origin's row.
+pub(crate) fn write(t: &mut dyn KvTxn, id: u64, row: &OriginRow) -> Result<()> {
+    t.put(keys::ORIGIN, &keys::of_u64(id), &encode(row)?)
+}
+
+/// Puts an origin into the queue, at the place that its row says.
+pub(crate) fn enqueue(t: &mut dyn KvTxn, id: u64, row: &OriginRow) -> Result<()> {
+    match row.place {
+        None => Ok(()),
+        Some(Place { lane, rank, waits: Some(until) }) => {
+            t.put(keys::WAIT, &keys::wait(row.visit_type, until, id), &K::new().u8(lane).i64(rank))
+        }
+        Some(Place { lane, rank, waits: None }) => {
+            t.put(keys::QUEUE, &keys::queue(row.visit_type, lane, rank, id), &[])
+        }
+    }
+}
+
+/// Takes an origin out of the queue.
+pub(crate) fn unqueue(t: &mut dyn KvTxn, id: u64, row: &OriginRow) -> Result<()> {
+    let Some(Place { lane, rank, waits }) = row.place else { return Ok(()) };
+    t.delete(keys::QUEUE, &keys::queue(row.visit_type, lane, rank, id))?;
+    match waits {
+        Some(until) => t.delete(keys::WAIT, &keys::wait(row.visit_type, until, id)),
+        None => Ok(()),
+    }
+}
+
+/// The own key of an origin.
+pub(crate) fn key_of(ctx: &Ctx<'_>, row: &OriginRow) -> Result<OriginKey> {
+    Ok(OriginKey::new(&row.url, ctx.kind(row.visit_type)?.visit_type()?))
+}

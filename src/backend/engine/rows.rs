@@ -1,0 +1,478 @@
+//! Rows as stored: postcard behind a byte that names the form.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::backend::{BackendError, BackendErrorKind, GapKind, PageDigest, Result, RunRecord};
+use crate::model::{
+    Artifact, ArtifactShape, Disabled, Gone, JsonObject, ListerRecord, Timestamp, VisitStatus,
+};
+
+/// The form of all rows. Raised when one changes; older ones are read as long as they can be.
+pub(crate) const FORM: u8 = 1;
+
+pub(crate) fn corrupt(what: impl Into<String>) -> BackendError {
+    BackendError::new(BackendErrorKind::Corrupt, what)
+}
+
+/// A row as bytes.
+pub(crate) fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>> {
+    postcard::to_extend(row, vec![FORM]).map_err(|e| corrupt("a row that cannot be written").with_source(e))
+}
+
+/// Bytes as a row.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    match bytes.split_first() {
+        Some((&FORM, row)) => postcard::from_bytes(row).map_err(|e| {
+            corrupt(format!("a row of {} that cannot be read", std::any::type_name::<T>())).with_source(e)
+        }),
+        Some((form, _)) if *form > FORM => {
+            Err(BackendError::new(BackendErrorKind::Newer, format!("a row of form {form}")))
+        }
+        _ => Err(corrupt("an empty row")),
+    }
+}
+
+/// JSON kept inside a row, as text.
+pub(crate) fn to_json<T: Serialize>(value: &T) -> Result<String> {
+    serde_json::to_string(value).map_err(|e| corrupt("JSON that cannot be written").with_source(e))
+}
+
+/// Text in a row as JSON.
+pub(crate) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text).map_err(|e| corrupt("JSON that cannot be read").with_source(e))
+}
+
+/// One (url, visit type): the unit of scheduling, and what its listers say of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct OriginRow {
+    pub(crate) url: String,
+    pub(crate) visit_type: u16,
+    /// In the order in which the listers first listed it. Never empty.
+    pub(crate) listings: Vec<Listing>,
+    pub(crate) visits: Option<Box<Visits>>,
+    pub(crate) wishes: Option<Box<Wishes>>,
+    pub(crate) place: Option<Place>,
+}
+
+/// What one lister says of an origin.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Listing {
+    pub(crate) lister: u32,
+    flags: u8,
+    pub(crate) first_seen: Timestamp,
+    /// Microseconds from the first sight to the last one written here; later ones are in sets.
+    seen_for: u64,
+    pub(crate) last_update: Option<Timestamp>,
+    pub(crate) more: Option<Box<More>>,
+}
+
+/// What few listings have.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct More {
+    pub(crate) forked_from: Option<String>,
+    pub(crate) forge_id: Option<String>,
+    /// The lister's own arguments, a JSON object.
+    pub(crate) arguments: Option<String>,
+    pub(crate) gone: Option<Gone>,
+}
+
+const ENABLED: u8 = 1;
+const FORK_SHIFT: u8 = 1;
+const ARCHIVED_SHIFT: u8 = 3;
+const IN_PARTS: u8 = 1 << 5;
+
+impl Listing {
+    pub(crate) fn new(lister: u32, first_seen: Timestamp) -> Self {
+        Self { lister, flags: ENABLED, first_seen, seen_for: 0, last_update: None, more: None }
+    }
+
+    pub(crate) fn enabled(&self) -> bool {
+        self.flags & ENABLED != 0
+    }
+
+    pub(crate) fn set_enabled(&mut self, enabled: bool) {
+        self.flags = (self.flags & !ENABLED) | u8::from(enabled);
+    }
+
+    /// Whether parts of the listing say something of it.
+    pub(crate) fn in_parts(&self) -> bool {
+        self.flags & IN_PARTS != 0
+    }
+
+    pub(crate) fn set_in_parts(&mut self) {
+        self.flags |= IN_PARTS;
+    }
+
+    pub(crate) fn is_fork(&self) -> Option<bool> {
+        self.maybe(FORK_SHIFT)
+    }
+
+    pub(crate) fn set_fork(&mut self, fork: Option<bool>) {
+        self.set_maybe(FORK_SHIFT, fork);
+    }
+
+    pub(crate) fn archived(&self) -> Option<bool> {
+        self.maybe(ARCHIVED_SHIFT)
+    }
+
+    pub(crate) fn set_archived(&mut self, archived: Option<bool>) {
+        self.set_maybe(ARCHIVED_SHIFT, archived);
+    }
+
+    fn maybe(&self, shift: u8) -> Option<bool> {
+        match (self.flags >> shift) & 3 {
+            1 => Some(false),
+            2 => Some(true),
+            _ => None,
+        }
+    }
+
+    fn set_maybe(&mut self, shift: u8, value: Option<bool>) {
+        let bits = value.map_or(0, |v| 1 + u8::from(v));
+        self.flags = (self.flags & !(3 << shift)) | (bits << shift);
+    }
+
+    pub(crate) fn last_seen(&self) -> Timestamp {
+        self.first_seen.plus(std::time::Duration::from_micros(self.seen_for))
+    }
+
+    pub(crate) fn set_last_seen(&mut self, at: Timestamp) {
+        let until = at.max(self.last_seen());
+        self.seen_for = u64::try_from(until.since(self.first_seen).as_micros()).unwrap_or(u64::MAX);
+    }
+
+    pub(crate) fn set_first_seen(&mut self, at: Timestamp) {
+        let last = self.last_seen();
+        self.first_seen = at;
+        self.seen_for = 0;
+        self.set_last_seen(last);
+    }
+
+    pub(crate) fn gone(&self) -> Option<Gone> {
+        self.more.as_ref().and_then(|m| m.gone)
+    }
+
+    /// Changes what few listings have, and keeps nothing of it where nothing is left.
+    pub(crate) fn edit(&mut self, change: impl FnOnce(&mut More)) {
+        let mut more = self.more.take().unwrap_or_default();
+        change(&mut more);
+        self.more = (*more != More::default()).then_some(more);
+    }
+
+    pub(crate) fn own_arguments(&self) -> Result<JsonObject> {
+        self.more.as_ref().and_then(|m| m.arguments.as_deref()).map_or(Ok(JsonObject::new()), from_json)
+    }
+}
+
+/// An origin's visits so far.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Visits {
+    pub(crate) last_visit: Option<Timestamp>,
+    pub(crate) last_successful: Option<Timestamp>,
+    pub(crate) last_status: Option<VisitStatus>,
+    pub(crate) last_snapshot: Option<String>,
+    pub(crate) failures: u32,
+    pub(crate) visits: u64,
+    /// The token of the last outcome taken.
+    pub(crate) token: u64,
+}
+
+/// What few origins have.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Wishes {
+    pub(crate) requested_at: Option<Timestamp>,
+    pub(crate) hold_until: Option<Timestamp>,
+    pub(crate) by_failures: Option<Disabled>,
+    pub(crate) by_hand: Option<Disabled>,
+}
+
+/// A place in the queue. Held there unless the origin is leased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Place {
+    pub(crate) lane: u8,
+    pub(crate) rank: i64,
+    /// Kept out of the lane until then.
+    pub(crate) waits: Option<i64>,
+}
+
+/// A lister.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ListerRow {
+    pub(crate) name: String,
+    pub(crate) instance: String,
+    pub(crate) state: Option<String>,
+    pub(crate) state_form: u32,
+    pub(crate) created: Timestamp,
+    pub(crate) updated: Timestamp,
+    pub(crate) last_finished: Option<Timestamp>,
+    pub(crate) evidence_at: Option<Timestamp>,
+    /// The run of the evidence, where that run speaks only of what it saw.
+    pub(crate) evidence_run: Option<u64>,
+    pub(crate) revision: u64,
+}
+
+impl ListerRow {
+    pub(crate) fn key(&self) -> crate::model::ListerKey {
+        crate::model::ListerKey::new(&self.name, &self.instance)
+    }
+
+    pub(crate) fn record(&self) -> Result<ListerRecord> {
+        let mut record = ListerRecord::new(&self.key(), self.created);
+        if let Some(state) = &self.state {
+            record.current_state = from_json(state)?;
+        }
+        record.state_form = self.state_form;
+        record.updated = self.updated;
+        record.last_finished = self.last_finished;
+        record.evidence_at = self.evidence_at;
+        record.revision = self.revision;
+        Ok(record)
+    }
+}
+
+/// A visit type, and what is kept for the whole of it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct TypeRow {
+    pub(crate) name: String,
+    /// The policy by which its origins are placed.
+    pub(crate) policy: String,
+    /// Origins from this number on are still placed by another one.
+    pub(crate) replace_from: Option<u64>,
+    pub(crate) shared: Option<String>,
+    pub(crate) credit: Vec<f64>,
+}
+
+/// A lease of a visit.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct LeaseRow {
+    pub(crate) token: u64,
+    pub(crate) owner: u32,
+    pub(crate) since: Timestamp,
+    pub(crate) until: Timestamp,
+}
+
+/// Changes committed together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ChangeRow {
+    pub(crate) at: Timestamp,
+    pub(crate) lister: u32,
+    /// (Kind, origin) in order; the first has the row's key as its token.
+    pub(crate) changes: Vec<(u8, u64)>,
+}
+
+/// A run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct RunRow {
+    pub(crate) record: RunRecord,
+    pub(crate) lister: u32,
+    pub(crate) parameters: [u8; 16],
+    pub(crate) fence: u64,
+    pub(crate) cursor_form: u32,
+    pub(crate) ignore_fingerprints: bool,
+    pub(crate) next_cursor: u64,
+}
+
+/// A cursor of an open run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct CursorRow {
+    /// JSON.
+    pub(crate) cursor: String,
+    pub(crate) part: Option<String>,
+    /// The fingerprint to keep when the item that is its part has been read.
+    pub(crate) fingerprint: Option<String>,
+    /// Whether its page begins its part.
+    pub(crate) begins_part: bool,
+    /// The page whose next one it is.
+    pub(crate) parent: Option<u64>,
+    /// Whether it was asked for, or continues what was asked for, because it had been a gap.
+    pub(crate) retry: bool,
+    /// Parts that its page began in what was flushed of it.
+    pub(crate) flushed: Vec<u32>,
+    pub(crate) end: CursorState,
+}
+
+/// How far a cursor is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) enum CursorState {
+    Pending,
+    /// Its page's digest, and how many empty equal pages in a row end with it.
+    Done(PageDigest, u32),
+    Ended,
+}
+
+/// The lease of a pending cursor.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct PendingRow {
+    pub(crate) token: u64,
+    pub(crate) until: Option<Timestamp>,
+}
+
+/// A gap.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct GapRow {
+    pub(crate) run: u64,
+    /// JSON.
+    pub(crate) cursor: String,
+    pub(crate) part: Option<String>,
+    pub(crate) fingerprint: Option<String>,
+    pub(crate) begins_part: bool,
+    pub(crate) kind: GapKind,
+    pub(crate) reason: String,
+    pub(crate) since: Timestamp,
+    pub(crate) attempts: u32,
+    pub(crate) retry_at: Timestamp,
+}
+
+/// A part of a listing.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct PartRow {
+    pub(crate) lister: u32,
+    pub(crate) key: String,
+    pub(crate) fingerprint: Option<String>,
+    /// The run whose reading of it is complete and in force.
+    pub(crate) generation: Option<u64>,
+    /// Ended runs that read a piece of it and met a gap: a retry of the gap completes them.
+    pub(crate) staged: Vec<u64>,
+}
+
+/// How far a run has read a part.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct PartRunRow {
+    pub(crate) pending: u32,
+    /// A page of it was read.
+    pub(crate) read: bool,
+    /// It was read from its beginning, not only where a gap had been.
+    pub(crate) fresh: bool,
+    /// A page of it is missing.
+    pub(crate) failed: bool,
+}
+
+/// What a part says of an origin.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct Reading {
+    pub(crate) last_update: Option<Timestamp>,
+    pub(crate) artifacts: Vec<Piece>,
+}
+
+/// An artifact as stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Piece {
+    pub(crate) field: String,
+    pub(crate) key: String,
+    /// JSON.
+    pub(crate) value: String,
+    pub(crate) list: bool,
+}
+
+impl Piece {
+    pub(crate) fn new(artifact: &Artifact) -> Result<Self> {
+        Ok(Self {
+            field: artifact.field.clone(),
+            key: artifact.key.clone(),
+            value: to_json(&artifact.value)?,
+            list: artifact.shape == ArtifactShape::List,
+        })
+    }
+}
+
+impl Reading {
+    /// Adds what another page of the same part says: of two pieces of the same name the later.
+    pub(crate) fn add(&mut self, later: Self) {
+        self.last_update = self.last_update.max(later.last_update);
+        for piece in later.artifacts {
+            let at = self.artifacts.binary_search_by(|p| {
+                (p.field.as_str(), p.key.as_str()).cmp(&(piece.field.as_str(), piece.key.as_str()))
+            });
+            match at {
+                Ok(at) => {
+                    if let Some(known) = self.artifacts.get_mut(at) {
+                        *known = piece;
+                    }
+                }
+                Err(at) => self.artifacts.insert(at, piece),
+            }
+        }
+    }
+}
+
+/// Puts pieces together into arguments, each field as an object or a list in the order of keys.
+pub(crate) fn assemble(arguments: &mut JsonObject, whole: &Reading) -> Result<()> {
+    let mut pieces = whole.artifacts.iter().peekable();
+    while let Some(first) = pieces.next() {
+        let mut of_field = vec![first];
+        while let Some(next) = pieces.next_if(|p| p.field == first.field) {
+            of_field.push(next);
+        }
+        let value = if first.list {
+            let values = of_field.iter().map(|p| from_json(&p.value)).collect::<Result<Vec<Value>>>()?;
+            Value::Array(values)
+        } else {
+            let entries =
+                of_field.iter().map(|p| Ok((p.key.clone(), from_json(&p.value)?))).collect::<Result<_>>()?;
+            Value::Object(entries)
+        };
+        arguments.insert(first.field.clone(), value);
+    }
+    Ok(())
+}
+
+/// A validator.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct ValidatorRow {
+    pub(crate) etag: Option<String>,
+    pub(crate) last_modified: Option<String>,
+    pub(crate) part: String,
+}
+
+/// A run whose sights are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct SeenRunRow {
+    pub(crate) started: Timestamp,
+    /// It ended complete and saw every live origin.
+    pub(crate) saw_all: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_row_of_a_newer_form_is_refused_as_newer() {
+        let row = ListerRow {
+            name: "a".into(),
+            instance: "b".into(),
+            state: None,
+            state_form: 1,
+            created: Timestamp::EPOCH,
+            updated: Timestamp::from_micros(5),
+            last_finished: None,
+            evidence_at: None,
+            evidence_run: None,
+            revision: 3,
+        };
+        let mut bytes = encode(&row).unwrap();
+        assert_eq!(decode::<ListerRow>(&bytes).unwrap(), row);
+        bytes[0] = FORM + 1;
+        assert_eq!(decode::<ListerRow>(&bytes).unwrap_err().kind(), BackendErrorKind::Newer);
+        assert_eq!(decode::<ListerRow>(&[FORM, 200]).unwrap_err().kind(), BackendErrorKind::Corrupt);
+        assert_eq!(decode::<ListerRow>(&[]).unwrap_err().kind(), BackendErrorKind::Corrupt);
+    }
+
+    #[test]
+    fn the_flags_of_a_listing_do_not_disturb_each_other() {
+        let mut l = Listing::new(1, Timestamp::EPOCH);
+        l.set_fork(Some(true));
+        l.set_archived(Some(false));
+        l.set_in_parts();
+        l.set_enabled(false);
+        assert_eq!(
+            (l.enabled(), l.is_fork(), l.archived(), l.in_parts()),
+            (false, Some(true), Some(false), true)
+        );
+        l.set_fork(None);
+        l.set_enabled(true);
+        assert_eq!((l.enabled(), l.is_fork(), l.archived(), l.in_parts()), (true, None, Some(false), true));
+    }
+}
