@@ -1,4 +1,5 @@
-//! Lists every origin of code forges and registries, and decides which to visit next.
+#![doc = include_str!("../README.md")]
+
 pub mod backend;
 #[cfg(feature = "driver")]
 pub mod driver;

@@ -30,6 +30,7 @@ impl OriginQuery {
 
 /// A place in the order of origins. Opaque: give back what a page gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "a name for a value, and nothing else")]
 pub struct PageToken(pub Vec<u8>);
 
 /// A page of listed origins.
@@ -130,6 +131,7 @@ impl Imported {
 /// A place in the order of changes; zero is before the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
+#[allow(clippy::exhaustive_structs, reason = "a name for a value, and nothing else")]
 pub struct ChangeToken(pub u64);
 
 /// What kind of change.

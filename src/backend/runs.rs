@@ -12,11 +12,13 @@ use crate::model::{JsonObject, ListerKey, ListerRecord, Timestamp};
 /// The number of a run, growing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[allow(clippy::exhaustive_structs, reason = "a name for a value, and nothing else")]
 pub struct RunId(pub u64);
 
 /// The number of a cursor in its run, growing in the order in which cursors were found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[allow(clippy::exhaustive_structs, reason = "a name for a value, and nothing else")]
 pub struct CursorId(pub u64);
 
 /// The right to work on a run: taken back when somebody else begins it.
@@ -340,8 +342,9 @@ impl RunOutcome {
 pub struct EndRun {
     /// The right to work on the run.
     pub run: RunTicket,
-    /// `Open`: stopped. `Aborted`: it cannot go on. `Complete`: nothing is pending; the store says
-    /// `Partial` instead where a gap of this lister and these parameters is open.
+    /// `Aborted`: it cannot go on. `Complete`: the driver is done; the store says `Open` instead
+    /// where cursors are still pending (it was stopped, or others work on it), and `Partial` where
+    /// a gap of this lister and these parameters is open.
     pub outcome: RunOutcome,
     /// What went wrong.
     pub error: Option<String>,
@@ -392,13 +395,15 @@ pub struct Ended {
     pub lister: ListerRecord,
     /// Origins taken for gone.
     pub gone: u64,
+    /// Cursors still pending: not zero only for a run that can be continued.
+    pub pending: u64,
 }
 
 impl Ended {
     /// How a run ended: stores make them.
     #[must_use]
-    pub fn new(run: RunRecord, lister: ListerRecord, gone: u64) -> Self {
-        Self { run, lister, gone }
+    pub fn new(run: RunRecord, lister: ListerRecord, gone: u64, pending: u64) -> Self {
+        Self { run, lister, gone, pending }
     }
 }
 

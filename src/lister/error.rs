@@ -109,7 +109,7 @@ impl StdError for ListerError {
 #[non_exhaustive]
 pub enum ConfigError {
     /// No lister has this name.
-    #[error("unknown lister {name:?}{}", hint(.nearest))]
+    #[error("unknown lister {name:?}{}", hint(.nearest.as_deref()))]
     UnknownLister {
         /// The name given.
         name: String,
@@ -117,7 +117,7 @@ pub enum ConfigError {
         nearest: Option<String>,
     },
     /// The lister has no such parameter.
-    #[error("{lister} has no parameter {name:?}{}", hint(.nearest))]
+    #[error("{lister} has no parameter {name:?}{}", hint(.nearest.as_deref()))]
     UnknownParameter {
         /// The lister.
         lister: String,
@@ -144,6 +144,6 @@ pub enum ConfigError {
     },
 }
 
-fn hint(nearest: &Option<String>) -> String {
-    nearest.as_ref().map(|n| format!(" (did you mean {n:?}?)")).unwrap_or_default()
+fn hint(nearest: Option<&str>) -> String {
+    nearest.map(|n| format!(" (did you mean {n:?}?)")).unwrap_or_default()
 }

@@ -8,8 +8,7 @@
 //! Implement [`Lister`]: five short methods. A cursor says all that one request needs; `page` reads
 //! one answer and calls [`Page::origin`] for what it found and [`Page::next`] for where it goes on.
 //! The end of a listing is *no cursor left*, never "an empty page". Add [`Incremental`] where a
-//! later run can ask for only what is new. `docs/writing-a-lister.md` walks through it, and
-//! `testing::laws!` tests it.
+//! later run can ask for only what is new. `docs/writing-a-lister.md` walks through it.
 //!
 //! ```
 //! use lamplighter::lister::{Lister, ListerError, Page, RunInfo};
@@ -54,11 +53,11 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use error::{ConfigError, ListerError, ListerErrorKind};
-pub use page::{Follow, FollowKind, Page, PageBatch, Sighting, Skip};
+pub use page::{Flush, Follow, FollowKind, Page, PageBatch, Sighting, Skip};
 pub use read::{fingerprint, query_param, seconds_date};
 pub use recovery::{Failure, FailureKind, Recovery, Verdict};
 pub use registry::{Arguments, Built, Entry, Parameter, ParameterKind, Registry, Secret, base_url};
-pub use source::{PageSource, Source};
+pub use source::{PageSource, Source, Stateless, WithMemory};
 
 use crate::model::Timestamp;
 use crate::transport::{Request, Response};

@@ -117,7 +117,7 @@ impl PageBatch {
 }
 
 /// Takes a batch of a page that is still being read. An error stops the reading.
-pub(crate) type Flush = Box<dyn FnMut(PageBatch) -> Result<(), ListerError> + Send>;
+pub type Flush = Box<dyn FnMut(PageBatch) -> Result<(), ListerError> + Send>;
 
 /// What a lister writes one answer's contents into.
 ///
@@ -176,8 +176,10 @@ impl<C> Page<C> {
         Self { part, ..Self::default() }
     }
 
-    /// A page that hands over a batch for each `flush_at` origins.
-    pub(crate) fn with_flush(mut self, flush_at: usize, flush: Flush) -> Self {
+    /// A page that hands over a batch for each `flush_at` origins; marks and the rest come with
+    /// [`Page::finish`].
+    #[must_use]
+    pub fn with_flush(mut self, flush_at: usize, flush: Flush) -> Self {
         self.flush_at = flush_at.max(1);
         self.flush = Some(flush);
         self
@@ -254,6 +256,7 @@ impl<C> Page<C> {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "a cursor is given away: the page keeps it")]
 impl<C: Cursor> Page<C> {
     /// The next page of this chain. One that was asked before in this run, or whose answer equals
     /// this one, is a gap that says *loop*.

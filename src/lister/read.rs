@@ -46,31 +46,44 @@ impl Response {
 
     /// The target of a `Link` header with this `rel` (RFC 8288), made absolute by the answer's URL.
     ///
+    /// # Errors
+    /// [`ListerErrorKind::Parse`] when a `Link` header cannot be read, or its target is no URL: a
+    /// broken link must not look like the end of a listing.
+    ///
     /// ```
     /// use lamplighter::transport::{Body, Response};
     /// # use lamplighter::model::Timestamp;
     /// let r = Response::new(200, "https://h/a?page=1".parse()?, Body::from("[]"), Timestamp::EPOCH)
     ///     .with_header("link", "</a?page=2>; rel=\"next\", </a?page=9>; rel=last");
-    /// assert_eq!(r.link("next").unwrap().as_str(), "https://h/a?page=2");
-    /// assert_eq!(r.link("prev"), None);
-    /// # Ok::<(), url::ParseError>(())
+    /// assert_eq!(r.link("next")?.map(String::from).as_deref(), Some("https://h/a?page=2"));
+    /// assert_eq!(r.link("prev")?, None);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    #[must_use]
-    pub fn link(&self, rel: &str) -> Option<Url> {
-        let links = self.headers.get_all("link").iter().filter_map(|v| v.to_str().ok());
-        let mut found = links
-            .flat_map(split_links)
-            .filter(|(_, rels)| rels.split_ascii_whitespace().any(|r| r.eq_ignore_ascii_case(rel)));
-        found.next().and_then(|(target, _)| self.url.join(target).ok())
+    pub fn link(&self, rel: &str) -> Result<Option<Url>, ListerError> {
+        for header in self.headers.get_all("link") {
+            let header = header
+                .to_str()
+                .map_err(|e| ListerError::parse("a Link header that is no text").with_source(e))?;
+            for (target, rels) in split_links(header)? {
+                if rels.split_ascii_whitespace().any(|r| r.eq_ignore_ascii_case(rel)) {
+                    let broken = |e| {
+                        ListerError::parse(format!("a Link header with rel={rel} to no URL")).with_source(e)
+                    };
+                    return self.url.join(target).map(Some).map_err(broken);
+                }
+            }
+        }
+        Ok(None)
     }
 }
 
 /// (target, rels) of each link of one `Link` header. A comma in a target does not end it.
-fn split_links(header: &str) -> Vec<(&str, &str)> {
+fn split_links(header: &str) -> Result<Vec<(&str, &str)>, ListerError> {
     let mut links = Vec::new();
     let mut rest = header;
     while let Some((_, after)) = rest.split_once('<') {
-        let Some((target, after)) = after.split_once('>') else { break };
+        let (target, after) =
+            after.split_once('>').ok_or_else(|| ListerError::parse("a Link header that breaks off"))?;
         let (parameters, next) = split_outside_quotes(after);
         let rel = parameters
             .split(';')
@@ -80,7 +93,7 @@ fn split_links(header: &str) -> Vec<(&str, &str)> {
         links.push((target.trim(), rel));
         rest = next;
     }
-    links
+    Ok(links)
 }
 
 fn split_outside_quotes(text: &str) -> (&str, &str) {
@@ -122,7 +135,7 @@ pub fn query_param(url: &Url, key: &str) -> Option<String> {
 /// Sixteen bytes of SHA-256, in hex: a fingerprint of what an index says of an item.
 #[must_use]
 pub fn fingerprint(of: impl AsRef<[u8]>) -> String {
-    crate::model::digest128(of.as_ref()).iter().map(|b| format!("{b:02x}")).collect()
+    format!("{:032x}", u128::from_be_bytes(crate::model::digest128(of.as_ref())))
 }
 
 /// Reads a date given as seconds since the epoch, in a number or a string, whole or with a fraction.
@@ -183,9 +196,18 @@ mod tests {
             "link",
             "<https://h/p?a=1,2>; rel=\"prev\"; title=\"x, y\", <https://h/p?a=3>; rel=\"last next\"",
         );
-        assert_eq!(r.link("next").unwrap().as_str(), "https://h/p?a=3");
-        assert_eq!(r.link("prev").unwrap().as_str(), "https://h/p?a=1,2");
-        assert_eq!(answer("").with_header("link", "<broken").link("next"), None);
+        assert_eq!(r.link("next").unwrap().unwrap().as_str(), "https://h/p?a=3");
+        assert_eq!(r.link("prev").unwrap().unwrap().as_str(), "https://h/p?a=1,2");
+        assert_eq!(r.link("first").unwrap(), None);
+        assert_eq!(answer("").link("next").unwrap(), None);
+    }
+
+    #[test]
+    fn a_broken_link_is_no_end_of_a_listing() {
+        for header in ["<https://h/p?a=3", "<https://h:x/>; rel=next"] {
+            let error = answer("").with_header("link", header).link("next").unwrap_err();
+            assert!(error.to_string().contains("Link header"), "{header}: {error}");
+        }
     }
 
     #[test]

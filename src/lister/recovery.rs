@@ -84,41 +84,50 @@ pub struct Recovery<C> {
     pub follow: Vec<C>,
     /// What the failed cursor is taken for.
     pub verdict: Verdict,
+    /// What the lister knows of the cause, and what may help: shown with the failure's own message.
+    pub note: Option<String>,
 }
 
 impl<C> Recovery<C> {
     /// A part of the listing is missing. The default.
     #[must_use]
     pub fn gap() -> Self {
-        Self { follow: Vec::new(), verdict: Verdict::Gap }
+        Self { follow: Vec::new(), verdict: Verdict::Gap, note: None }
     }
 
     /// A part is missing, and the listing goes on at these.
     #[must_use]
     pub fn gap_and(follow: Vec<C>) -> Self {
-        Self { follow, verdict: Verdict::Gap }
+        Self { follow, verdict: Verdict::Gap, note: None }
     }
 
     /// Nothing is missing; counted as skipped.
     pub fn skip(why: impl Into<String>) -> Self {
-        Self { follow: Vec::new(), verdict: Verdict::Skip(why.into()) }
+        Self { follow: Vec::new(), verdict: Verdict::Skip(why.into()), note: None }
     }
 
     /// These cursors stand for the failed one.
     #[must_use]
     pub fn replaced(by: Vec<C>) -> Self {
-        Self { follow: by, verdict: Verdict::Replaced }
+        Self { follow: by, verdict: Verdict::Replaced, note: None }
     }
 
     /// The listing starts over.
     #[must_use]
     pub fn restart() -> Self {
-        Self { follow: Vec::new(), verdict: Verdict::Restart }
+        Self { follow: Vec::new(), verdict: Verdict::Restart, note: None }
+    }
+
+    /// Adds what the lister knows of the cause, and what may help.
+    #[must_use]
+    pub fn because(mut self, note: impl Into<String>) -> Self {
+        self.note = Some(note.into());
+        self
     }
 
     /// The run cannot go on.
     #[must_use]
     pub fn abort() -> Self {
-        Self { follow: Vec::new(), verdict: Verdict::Abort }
+        Self { follow: Vec::new(), verdict: Verdict::Abort, note: None }
     }
 }

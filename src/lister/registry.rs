@@ -227,6 +227,8 @@ pub struct Entry {
     pub positions: &'static [&'static str],
     /// Where a base URL comes from that is not an argument.
     pub default_base: Option<&'static str>,
+    /// What credential it cannot do without, where there is one.
+    pub credential: Option<&'static str>,
     /// Makes it.
     pub build: fn(&Arguments) -> Result<Arc<dyn PageSource>, ConfigError>,
 }
@@ -247,6 +249,7 @@ impl Entry {
             parameters: &[],
             positions: &[],
             default_base: None,
+            credential: None,
             build,
         }
     }
@@ -284,6 +287,27 @@ impl Entry {
     pub const fn with_default_base(mut self, base: &'static str) -> Self {
         self.default_base = Some(base);
         self
+    }
+
+    /// Says which credential it cannot do without, and where that comes from.
+    #[must_use]
+    pub const fn with_credential(mut self, what: &'static str) -> Self {
+        self.credential = Some(what);
+        self
+    }
+
+    /// Checks that there is a credential, where the lister cannot do without: `known` of them, from
+    /// [`Built::secrets`] and the configuration together.
+    ///
+    /// # Errors
+    /// [`ConfigError::Missing`], saying which one and where it is set.
+    pub fn check_credentials(&self, known: usize) -> Result<(), ConfigError> {
+        match self.credential {
+            Some(what) if known == 0 => {
+                Err(ConfigError::Missing { lister: self.name.to_owned(), what: what.to_owned() })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes the lister from arguments: texts as on a command line, or JSON values of their type.
@@ -463,7 +487,7 @@ mod tests {
         Parameter::optional("token", ParameterKind::Secret, "token"),
     ];
 
-    fn build(given: serde_json::Value) -> Result<(Arguments, Vec<Secret>), ConfigError> {
+    fn build(given: &serde_json::Value) -> Result<(Arguments, Vec<Secret>), ConfigError> {
         fn refuse(a: &Arguments) -> Result<Arc<dyn PageSource>, ConfigError> {
             base_url(a)
                 .and_then(|(url, instance)| Err(a.wrong(instance, format!("{url} {}", a.as_json().len()))))
@@ -474,7 +498,7 @@ mod tests {
 
     #[test]
     fn arguments_are_checked_and_defaults_filled_in() {
-        let said = |given| build(given).unwrap_err().to_string();
+        let said = |given: serde_json::Value| build(&given).unwrap_err().to_string();
         assert_eq!(
             said(serde_json::json!({"ulr": "x"})),
             "x has no parameter \"ulr\" (did you mean \"url\"?)"

@@ -200,8 +200,8 @@ macro_rules! as_the_lister {
         }
 
         fn recover(&self, cursor: &Value, failure: &Failure) -> Result<Recovery<Value>, ListerError> {
-            let Recovery { follow, verdict } = self.lister.recover(&read("cursor", cursor)?, failure);
-            Ok(Recovery { follow: stored(follow)?, verdict })
+            let Recovery { follow, verdict, note } = self.lister.recover(&read("cursor", cursor)?, failure);
+            Ok(Recovery { follow: stored(follow)?, verdict, note })
         }
 
         fn coverage(&self, mode: Mode) -> Coverage {

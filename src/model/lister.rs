@@ -47,6 +47,7 @@ impl std::fmt::Display for ListerKey {
 /// The id of a lister of an instance. See [`ListerKey::id`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[allow(clippy::exhaustive_structs, reason = "a name for a value, and nothing else")]
 pub struct ListerId(pub Uuid);
 
 impl std::fmt::Display for ListerId {

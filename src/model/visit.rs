@@ -8,12 +8,14 @@ use super::Timestamp;
 /// [`VisitToken`] tells one claim from the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[allow(clippy::exhaustive_structs, reason = "a name for a value, and nothing else")]
 pub struct VisitId(pub u64);
 
 /// The fencing token of a claim: grows with every claim, and only the newest one of a visit may
 /// heartbeat or complete it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
+#[allow(clippy::exhaustive_structs, reason = "a name for a value, and nothing else")]
 pub struct VisitToken(pub u64);
 
 impl std::fmt::Display for VisitId {

@@ -230,7 +230,7 @@ mod tests {
                 let expected = 2f64.powi(i32::try_from(n).unwrap() - 1).min(30.0);
                 assert!((0.9 * expected..=1.1 * expected).contains(&failed), "{n} {failed}");
                 let absent = hold_after(VisitStatus::NotFound, n, seed).as_secs_f64() / day;
-                assert!(absent >= 0.9 * 7.0 && absent <= 1.1 * 180.0);
+                assert!((0.9 * 7.0..=1.1 * 180.0).contains(&absent));
             }
         }
         assert_ne!(hold_after(VisitStatus::Failed, 1, 1), hold_after(VisitStatus::Failed, 1, 2));

@@ -49,6 +49,7 @@ use crate::model::Timestamp;
 /// A queue of its own within a visit type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
+#[allow(clippy::exhaustive_structs, reason = "a name for a value, and nothing else")]
 pub struct Lane(pub u8);
 
 impl Lane {
@@ -129,6 +130,7 @@ impl Placement {
 /// What a policy keeps for a whole visit type (a price, for one): a JSON value, null at first.
 #[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
 #[serde(transparent)]
+#[allow(clippy::exhaustive_structs, reason = "a name for a value, and nothing else")]
 pub struct Shared(pub Value);
 
 /// Decides when an origin is to be visited, and how urgent that is. See the [module](self) for how

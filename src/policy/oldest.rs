@@ -6,7 +6,7 @@ use crate::model::Timestamp;
 /// Never visited first (the one seen first before the others), then the oldest visit. One lane: a
 /// strict order, as plain as can be.
 #[derive(Debug, Clone, Copy, Default)]
-#[non_exhaustive]
+#[allow(clippy::exhaustive_structs, reason = "there is nothing to choose about it")]
 pub struct Oldest;
 
 /// Far below every date: origins never visited sort before all visited ones.

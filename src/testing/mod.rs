@@ -1,1 +1,15 @@
-//! Conformance suites, laws, a virtual clock and a loopback server.
+//! What tests of listers, stores and drivers need, here and downstream: a clock that jumps, a
+//! loopback server, recorded cases, and the suite for stores.
+
+mod case;
+mod clock;
+pub mod conformance;
+mod corpus;
+mod faults;
+mod loopback;
+mod served;
+
+pub use case::{Case, CaseError, CaseOrigin, CaseRun};
+pub use clock::VirtualClock;
+pub use faults::{Answering, KillPoint, Killer, KillingStore, KillingTransport};
+pub use loopback::{Loopback, LoopbackAnswer, LoopbackRequest};

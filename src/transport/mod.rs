@@ -1,9 +1,8 @@
 //! From a request to an answer: the seam, and what is put around it.
 //!
 //! A [`Transport`] answers one [`Request`] with one [`Response`]; a status is an answer, not an
-//! error. Layers are transports around a transport, outermost first: [`Polite`] (retries, limits,
-//! which credential), [`Recording`], the client (`Http`, or [`Replay`] in tests). All that decides
-//! is a pure state machine fed with `now` and headers; the shells only sleep on the [`Clock`].
+//! error. Layers are transports around a transport: a `Recording` (feature `driver`) keeps what a client was answered, and
+//! [`Replay`] is a client that answers from it. Shells only sleep on the [`Clock`].
 //!
 //! # How to implement a client
 //!
@@ -29,16 +28,40 @@
 mod body;
 mod clock;
 mod error;
+mod exchange;
+#[cfg(feature = "driver")]
+mod manifest;
+mod matching;
+#[cfg(feature = "driver")]
+mod recording;
+mod replay;
 mod request;
 mod response;
+#[cfg(feature = "driver")]
+mod scrub;
+#[cfg(feature = "driver")]
+mod system_clock;
 
 use async_trait::async_trait;
 
 pub use body::{Body, BodyReader};
 pub use clock::Clock;
 pub use error::{TransportError, TransportErrorKind};
+#[cfg(feature = "testing")]
+pub(crate) use exchange::header_value;
+pub use exchange::{Answer, Answered, Exchange};
+#[cfg(feature = "testing")]
+pub(crate) use manifest::{MANIFEST_FORM, MANIFEST_NAME, Manifest, ManifestExchange, error_kind};
+pub use matching::Fit;
+#[cfg(feature = "testing")]
+pub(crate) use matching::Shelf;
+#[cfg(feature = "driver")]
+pub use recording::{RecordedRun, Recording, RecordingError, RecordingInfo};
+pub use replay::{Replay, ReplayedRequest};
 pub use request::{Auth, CredentialId, Provenance, Request};
 pub use response::Response;
+#[cfg(feature = "driver")]
+pub use system_clock::SystemClock;
 
 /// Answers requests. See the [module](self) for how to implement one.
 #[async_trait]
@@ -48,6 +71,11 @@ pub trait Transport: Send + Sync {
     /// # Errors
     /// A [`TransportError`] where there was no whole answer: see [`TransportErrorKind`] for each.
     async fn send(&self, request: Request) -> Result<Response, TransportError>;
+
+    /// How many requests were sent so far, retries among them; zero where nobody counts.
+    fn attempts(&self) -> u64 {
+        0
+    }
 }
 
 #[async_trait]
@@ -55,11 +83,19 @@ impl<T: Transport + ?Sized> Transport for std::sync::Arc<T> {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         (**self).send(request).await
     }
+
+    fn attempts(&self) -> u64 {
+        (**self).attempts()
+    }
 }
 
 #[async_trait]
 impl<T: Transport + ?Sized> Transport for Box<T> {
     async fn send(&self, request: Request) -> Result<Response, TransportError> {
         (**self).send(request).await
+    }
+
+    fn attempts(&self) -> u64 {
+        (**self).attempts()
     }
 }

@@ -33,6 +33,7 @@ impl Auth {
 
 /// Which of the configured credentials goes with a request. Says nothing of the secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(clippy::exhaustive_structs, reason = "a name for a value, and nothing else")]
 pub struct CredentialId(pub usize);
 
 /// Where a request's URL comes from. One that upstream data gave may not lead to loopback, private

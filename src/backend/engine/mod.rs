@@ -1,6 +1,15 @@
 //! One engine for every store that runs in this process: written once, over ordered tables of keys
 //! and values, so that a store in memory and one in a file cannot drift apart.
 
+#![allow(
+    clippy::similar_names,
+    clippy::single_match_else,
+    clippy::needless_pass_by_value,
+    clippy::type_complexity,
+    clippy::struct_field_names,
+    reason = "rows and their parts are named as the tables are, and given away where they are kept"
+)]
+
 mod commit;
 mod ctx;
 mod explain;

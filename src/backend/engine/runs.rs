@@ -273,17 +273,19 @@ pub(crate) fn end(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, end: EndRun) -> Result<E
     row.record.requests += end.requests;
     row.record.error = end.error;
     let mut lister = lister_row(t, row.lister)?;
-    if matches!(end.outcome, RunOutcome::Open | RunOutcome::Aborted) {
-        row.record.outcome = end.outcome;
-        row.record.finished = (end.outcome == RunOutcome::Aborted).then_some(ctx.now);
+    let pending = keys_of(t, keys::PENDING, &keys::of_u64(run))?.len() as u64;
+    // A driver that is done is not the last one where cursors are still pending.
+    let outcome = match end.outcome {
+        RunOutcome::Complete | RunOutcome::Partial if pending > 0 => RunOutcome::Open,
+        outcome => outcome,
+    };
+    if matches!(outcome, RunOutcome::Open | RunOutcome::Aborted) {
+        row.record.outcome = outcome;
+        row.record.finished = (outcome == RunOutcome::Aborted).then_some(ctx.now);
         store(t, &row)?;
-        return Ok(Ended::new(row.record, lister.record()?, 0));
+        return Ok(Ended::new(row.record, lister.record()?, 0, pending));
     }
-    let pending = keys_of(t, keys::PENDING, &keys::of_u64(run))?.len();
-    if pending > 0 {
-        return Err(conflict(format!("{pending} cursors of run {run} are still pending")));
-    }
-    let mut complete = end.outcome == RunOutcome::Complete;
+    let mut complete = outcome == RunOutcome::Complete;
     if complete {
         close_covered_gaps(t, &row)?;
         complete = gaps::of_run(t, &row)?.is_empty();
@@ -315,7 +317,7 @@ pub(crate) fn end(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, end: EndRun) -> Result<E
     store(t, &row)?;
     t.put(keys::LISTER, &keys::of_u32(row.lister), &encode(&lister)?)?;
     seen::end(t, row.lister, run, saw_all)?;
-    Ok(Ended::new(row.record, lister.record()?, gone))
+    Ok(Ended::new(row.record, lister.record()?, gone, 0))
 }
 
 fn settle_lister(lister: &mut ListerRow, run: &RunRow, complete: bool, now: Timestamp) {

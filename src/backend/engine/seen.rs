@@ -65,7 +65,8 @@ fn fold(t: &mut dyn KvTxn, lister: u32, run: u64, started: Timestamp) -> Result<
     let mut chunks = Vec::new();
     scan_prefix(t, keys::SEEN, &run_key(lister, run), &mut |key, value| {
         let mut parts = keys::Parts(key);
-        (parts.u32(), parts.u64());
+        parts.u32();
+        parts.u64();
         chunks.push((parts.u64(), Chunk::read(value)));
         Ok(ControlFlow::Continue(()))
     })?;

@@ -1,10 +1,7 @@
 //! What only the inside can see.
 
-use std::sync::atomic::AtomicU64;
-
-use super::mem::MemKv;
 use super::*;
-use crate::backend::{CursorEnd, CursorTicket, PageDigest, RunOutcome};
+use crate::backend::{CursorEnd, PageDigest};
 use crate::lister::{Follow, FollowKind, Mode, PageBatch, Sighting};
 use crate::model::NewOrigin;
 
@@ -13,7 +10,7 @@ fn at(seconds: i64) -> Timestamp {
 }
 
 #[test]
-fn smoke() {
+fn a_page_commits_an_origin_that_can_be_claimed() {
     let e = Engine::new(StoreOptions::default());
     let key = ListerKey::new("l", "i");
     let mut plan = RunPlan::new(key.clone(), Mode::Full, vec![serde_json::json!(1)]);

@@ -116,7 +116,8 @@ fn wake(t: &mut dyn KvTxn, visit_type: u16, now: Timestamp) -> Result<()> {
     })?;
     for (key, lane, rank) in ready {
         let mut parts = keys::Parts(&key);
-        (parts.u16(), parts.i64());
+        parts.u16();
+        parts.i64();
         let id = parts.u64();
         t.delete(keys::WAIT, &key)?;
         t.put(keys::QUEUE, &keys::queue(visit_type, lane, rank, id), &[])?;
@@ -180,7 +181,8 @@ fn listed_by(t: &dyn KvRead, id: u64, lister: Option<u32>) -> Result<bool> {
 
 fn candidate(key: &[u8]) -> Candidate {
     let mut parts = keys::Parts(key);
-    (parts.u16(), parts.u8());
+    parts.u16();
+    parts.u8();
     Candidate { rank: parts.i64(), id: parts.u64() }
 }
 

@@ -1,0 +1,235 @@
+//! The command line, as clap reads it.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser, Subcommand};
+use lamplighter::model::{Timestamp, VisitType};
+
+/// Lists every origin of code forges and registries, and decides which to visit next.
+///
+/// Try `lamplighter tour` first: it needs no network and leaves nothing behind.
+#[derive(Debug, Parser)]
+#[command(name = "lamplighter", version, max_term_width = 100, propagate_version = true)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) common: Common,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Common {
+    /// Where everything is kept: file:PATH, or memory, which forgets at exit. [default: the
+    /// configuration's, else file:./lamplighter.db]
+    #[arg(long, global = true, env = "LAMPLIGHTER_STORE", value_name = "STORE", hide_env_values = true)]
+    pub(crate) store: Option<String>,
+    /// Contact, credentials and other settings.
+    #[arg(long, global = true, value_name = "FILE.toml")]
+    pub(crate) config: Option<PathBuf>,
+    /// Machine output on standard output, and nothing else there.
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// What the clock says, for reproducible runs: 2026-01-31T12:00:00Z.
+    #[arg(long, global = true, value_name = "RFC3339")]
+    pub(crate) now: Option<Timestamp3339>,
+    /// Tell more on standard error; twice for every request.
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Shows the whole of it in a few seconds, offline: lists four small forges, decides the next
+    /// visits and says why.
+    Tour(TourArgs),
+    /// Which forges and registries can be listed, and with which parameters.
+    Listers,
+    /// Lists a forge into the store. Continues an interrupted run.
+    List(ListArgs),
+    /// Lists a live forge and keeps every exchange as a fixture, secrets removed. Leaves the store
+    /// alone.
+    Record(RecordArgs),
+    /// Lists from a recording: a fixture folder, or a conformance case file.
+    Replay(ReplayArgs),
+    /// What has been listed.
+    Origins(OriginsArgs),
+    /// Brings origins, and what is known of their visits, from JSON lines.
+    Import(ImportArgs),
+    /// Claims the next visits.
+    Next(NextArgs),
+    /// Takes the outcomes of visits, as JSON lines from standard input.
+    Complete,
+    /// Why an origin is visited when it is: every gate in the way of its next visit.
+    Explain(ExplainArgs),
+    /// The history of listings, the newest first.
+    Runs(RunsArgs),
+    /// Known holes in listings.
+    Gaps(GapsArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TourArgs {
+    /// Serve these pages instead of the built-in ones.
+    #[arg(long, hide = true, value_name = "DIR")]
+    pub(crate) pages: Option<PathBuf>,
+    /// Write the server's own log of requests here, as JSON lines.
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub(crate) request_log: Option<PathBuf>,
+}
+
+/// Which lister, and its arguments.
+#[derive(Debug, Args)]
+pub(crate) struct ListerArgs {
+    /// The lister's name: `lamplighter listers` shows them all.
+    pub(crate) lister: String,
+    /// Its arguments, and enable_origins=, max_pages= of the run.
+    #[arg(value_name = "KEY=VALUE", value_parser = key_value)]
+    pub(crate) arguments: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    pub(crate) lister: ListerArgs,
+    /// List everything again, whatever is remembered.
+    #[arg(long)]
+    pub(crate) full: bool,
+    /// Start over where a run was interrupted.
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) restart: bool,
+    /// Stop after so many pages; the next run goes on from there.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_pages: Option<u64>,
+    /// Requests at a time.
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = at_least_one)]
+    pub(crate) concurrency: usize,
+    /// Take what a complete listing no longer names for gone.
+    #[arg(long)]
+    pub(crate) prune: bool,
+    /// Make the first request only and tell what its answer says; nothing is stored.
+    #[arg(long, conflicts_with_all = ["max_pages", "prune"])]
+    pub(crate) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RecordArgs {
+    #[command(flatten)]
+    pub(crate) lister: ListerArgs,
+    /// The folder for the recording.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) into: PathBuf,
+    /// Stop after so many pages.
+    #[arg(long, value_name = "N")]
+    pub(crate) max_pages: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplayArgs {
+    /// A fixture folder, or a conformance case file.
+    pub(crate) case: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct OriginsArgs {
+    /// Only of this lister.
+    #[arg(long, value_name = "LISTER")]
+    pub(crate) lister: Option<String>,
+    /// Only of this instance.
+    #[arg(long, value_name = "INSTANCE")]
+    pub(crate) instance: Option<String>,
+    /// Only of this visit type.
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) visit_type: Option<VisitType>,
+    /// Only those whose URL begins so.
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) url: Option<String>,
+    /// Gone and disabled ones too.
+    #[arg(long)]
+    pub(crate) all: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// JSON lines {lister, instance, url, visit_type, last_update?, first_seen?, visits?}; - for
+    /// standard input.
+    #[arg(value_name = "FILE.jsonl")]
+    pub(crate) file: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct NextArgs {
+    /// The visit type: git, hg, svn …
+    pub(crate) visit_type: VisitType,
+    /// At most so many.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub(crate) count: usize,
+    /// Only show them.
+    #[arg(long, conflicts_with_all = ["lease", "owner"])]
+    pub(crate) peek: bool,
+    /// For so long they are yours: without an outcome by then they are handed out again.
+    #[arg(long, value_name = "SECONDS", default_value = "3600", value_parser = seconds)]
+    pub(crate) lease: Duration,
+    /// Who asks, as shown by explain.
+    #[arg(long, value_name = "NAME", default_value = "command line")]
+    pub(crate) owner: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// The origin's URL, as listed.
+    pub(crate) url: String,
+    /// How it is visited, where it is visited in several ways.
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) visit_type: Option<VisitType>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunsArgs {
+    /// Only of this lister.
+    #[arg(long, value_name = "LISTER")]
+    pub(crate) lister: Option<String>,
+    /// Only of this instance.
+    #[arg(long, value_name = "INSTANCE")]
+    pub(crate) instance: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct GapsArgs {
+    /// Ask for them again.
+    #[arg(long)]
+    pub(crate) retry: bool,
+}
+
+/// A time on the command line.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Timestamp3339(pub(crate) Timestamp);
+
+impl std::str::FromStr for Timestamp3339 {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        Timestamp::parse(text).map(Self).map_err(|e| format!("{e}; write it as 2026-01-31T12:00:00Z"))
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err("arguments are written KEY=VALUE, as in url=https://forge.example/".to_owned()),
+    }
+}
+
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| "a whole number, at least 1".to_owned())
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    text.parse()
+        .ok()
+        .filter(|n| *n > 0)
+        .map(Duration::from_secs)
+        .ok_or_else(|| "a whole number of seconds, at least 1".to_owned())
+}

@@ -1,0 +1,363 @@
+//! The client: sends a request, follows redirects, takes the body in.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::sync::Arc;
+
+use ::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use async_trait::async_trait;
+use url::Url;
+
+use super::guard::{Site, is_internal};
+use super::resolve::{Hosts, Internal, Resolver};
+use super::spool::{Spool, SpoolError};
+use super::{HttpOptions, Provenance, Request, Response, Transport};
+use super::{TransportError, TransportErrorKind as Kind};
+
+/// The HTTP client. It retries nothing and knows no limits: put a [`Polite`](super::Polite) around
+/// it.
+///
+/// - Redirects are followed up to a limit, and the URL that answered is kept. A secret goes with
+///   them only as long as they stay on the host that it is for.
+/// - URLs that come from upstream data, and redirects, may not lead to loopback, private or
+///   link-local addresses. This is seen to where names become addresses, so that a name cannot
+///   lead elsewhere a moment later. What the configuration names is allowed.
+/// - Bodies go to an unnamed temporary file when they are large, and are refused beyond a limit.
+/// - It asks for no content encoding and undoes none; proxies of the environment are not used, as
+///   a proxy would look names up where nobody checks them.
+///
+/// ```no_run
+/// use lamplighter::transport::{Http, HttpOptions, Request, Transport};
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let http = Http::new(HttpOptions::new("ops@archive.example"))?;
+/// let answer = http.send(Request::get("https://forge.example/api".parse()?)).await?;
+/// println!("{} from {}: {} bytes", answer.status, answer.url, answer.body.len());
+/// # Ok(())
+/// # }
+/// ```
+pub struct Http {
+    /// For what the configuration names.
+    open: reqwest::Client,
+    /// For all else. A client of its own, as a pooled connection is not looked up again.
+    guarded: reqwest::Client,
+    bases: Vec<Site>,
+    options: HttpOptions,
+}
+
+impl Http {
+    /// A client.
+    ///
+    /// # Errors
+    /// [`Kind::Request`] when the contact cannot be sent in a header, [`Kind::Other`] when TLS or
+    /// the client cannot be set up.
+    pub fn new(options: HttpOptions) -> Result<Self, TransportError> {
+        let user_agent = HeaderValue::from_str(&options.user_agent())
+            .map_err(|_| TransportError::new(Kind::Request, "the contact holds what no header can carry"))?;
+        let hosts: Hosts = Arc::new(options.hosts.clone());
+        let client =
+            |internal| build(&options, user_agent.clone(), Resolver { hosts: Arc::clone(&hosts), internal });
+        Ok(Self {
+            open: client(true)?,
+            guarded: client(options.allow_private)?,
+            bases: options.bases.iter().filter_map(Site::of).collect(),
+            options,
+        })
+    }
+
+    /// The client that may send this request.
+    fn client(&self, request: &Request, home: Option<&Site>) -> Result<&reqwest::Client, TransportError> {
+        let refuse = |kind, why: &str| Err(TransportError::new(kind, format!("{}: {why}", request.place())));
+        let url = &request.url;
+        let Some(site) = Site::of(url).filter(|_| matches!(url.scheme(), "http" | "https")) else {
+            return refuse(Kind::Request, "only http and https");
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return refuse(Kind::Request, "a URL may not hold a user or a password: they are credentials");
+        }
+        if self.bases.contains(&site) || home == Some(&site) {
+            return Ok(&self.open);
+        }
+        if !self.options.allow_private && site.address().is_some_and(is_internal) {
+            return refuse(Kind::Forbidden, "a loopback, private or link-local address");
+        }
+        Ok(&self.guarded)
+    }
+
+    async fn follow(&self, mut request: Request) -> Result<Response, TransportError> {
+        let home = Site::of(&request.url).filter(|_| request.provenance == Provenance::Configured);
+        let mut seen = Vec::new();
+        loop {
+            let client = self.client(&request, home.as_ref())?;
+            let signed = self.options.credentials.sign(request.clone())?;
+            let answer = client.execute(outgoing(signed)).await.map_err(|e| self.error(&request, e))?;
+            self.check_headers(&request, answer.headers())?;
+            let Some(to) = redirect(&request, answer.status(), answer.headers())? else {
+                return self.take_in(&request, answer).await;
+            };
+            // Its body is dropped, and the connection with it: it may be of any length.
+            drop(answer);
+            seen.push((request.method.clone(), request.url.clone()));
+            request = self.redirected(&request, to)?;
+            if seen.len() > self.options.max_redirects {
+                return Err(self.astray(&request, &format!("more than {}", self.options.max_redirects)));
+            }
+            if seen.iter().any(|(method, url)| *method == request.method && *url == request.url) {
+                return Err(self.astray(&request, "it comes back to where it was"));
+            }
+        }
+    }
+
+    /// The request that a redirect asks for.
+    fn redirected(&self, from: &Request, to: Redirect) -> Result<Request, TransportError> {
+        let mut request = from.clone();
+        request.url = to.url;
+        if let (super::Auth::Query(key), Some(_)) = (&request.auth, request.credential) {
+            // A forge that repeats the query has the secret in it: it must not stay in the URL that
+            // is kept, nor go to wherever the redirect leads.
+            self.forget_parameter(&mut request.url, key);
+            let query = request.url.query().unwrap_or_default();
+            if self.options.credentials.redact(query) != query {
+                return Err(self.astray(from, "it holds a secret"));
+            }
+        }
+        if to.becomes_get {
+            request.method = Method::GET;
+            request.body = None;
+            for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::CONTENT_ENCODING] {
+                request.headers.remove(name);
+            }
+        }
+        let stays =
+            Site::of(&from.url) == Site::of(&request.url) && from.url.scheme() == request.url.scheme();
+        let credential_stays =
+            request.credential.is_some_and(|id| stays || self.options.credentials.may_go(id, &request.url));
+        if !stays {
+            for name in [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION] {
+                request.headers.remove(name);
+            }
+        }
+        if !credential_stays {
+            // Also for what follows: who redirects from elsewhere does not choose where it goes.
+            request.credential = None;
+        }
+        Ok(request)
+    }
+
+    fn forget_parameter(&self, url: &mut Url, key: &str) {
+        let redacts = |value: &str| self.options.credentials.redact(value) != value;
+        if !url.query_pairs().any(|(k, v)| k == key && redacts(&v)) {
+            return;
+        }
+        let kept: Vec<_> = url
+            .query_pairs()
+            .filter(|(k, v)| !(k == key && redacts(v)))
+            .map(|(k, v)| (k.into_owned(), v.into_owned()))
+            .collect();
+        url.set_query(None);
+        if !kept.is_empty() {
+            url.query_pairs_mut().extend_pairs(kept);
+        }
+    }
+
+    fn astray(&self, request: &Request, why: &str) -> TransportError {
+        TransportError::new(
+            Kind::Redirect,
+            self.options.credentials.redact(&format!("{}: {why}", request.place())),
+        )
+    }
+
+    fn check_headers(&self, request: &Request, headers: &HeaderMap) -> Result<(), TransportError> {
+        let size: usize = headers.iter().map(|(name, value)| name.as_str().len() + value.len() + 4).sum();
+        if size > self.options.max_header_bytes {
+            let limit = self.options.max_header_bytes;
+            return Err(TransportError::new(
+                Kind::TooLarge,
+                format!("{}: headers over {limit} bytes", request.place()),
+            ));
+        }
+        Ok(())
+    }
+
+    async fn take_in(
+        &self,
+        request: &Request,
+        mut answer: reqwest::Response,
+    ) -> Result<Response, TransportError> {
+        let status = answer.status();
+        let headers = std::mem::take(answer.headers_mut());
+        let encoding = encoding(&headers);
+        let too_large = || {
+            let limit = self.options.max_body;
+            TransportError::new(Kind::TooLarge, format!("{}: a body over {limit} bytes", request.place()))
+        };
+        let mut spool = Spool::new(self.options.spool_over, self.options.max_body);
+        let announced =
+            headers.get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()?.parse::<u64>().ok());
+        if request.method != Method::HEAD && announced.is_some_and(|len| len > self.options.max_body) {
+            return Err(too_large());
+        }
+        while let Some(piece) = answer.chunk().await.map_err(|e| self.error(request, e))? {
+            if let (Some(encoding), false) = (&encoding, piece.is_empty()) {
+                if status.is_success() {
+                    let why = format!(
+                        "{}: content encoding {encoding:?}, which was not asked for",
+                        request.place()
+                    );
+                    return Err(TransportError::new(Kind::Body, why));
+                }
+                // Of a refusal the status is what matters.
+                break;
+            }
+            spool.push(&piece).await.map_err(|e| match e {
+                SpoolError::TooLarge => too_large(),
+                SpoolError::Io(e) => no_disk(request, e),
+            })?;
+        }
+        let body = spool.finish().await.map_err(|e| no_disk(request, e))?;
+        let mut response =
+            Response::new(status.as_u16(), request.url.clone(), body, self.options.clock.now());
+        response.headers = headers;
+        Ok(response)
+    }
+
+    /// What the client says of a failure, without the URL's query and without secrets. Its own
+    /// error is not kept as a source, as what it prints is its affair.
+    fn error(&self, request: &Request, error: reqwest::Error) -> TransportError {
+        let error = error.without_url();
+        let kind = if error.is_timeout() {
+            Kind::Timeout
+        } else if causes(&error).any(<dyn StdError>::is::<Internal>) {
+            Kind::Forbidden
+        } else if error.is_connect() {
+            Kind::Connect
+        } else if error.is_builder() {
+            Kind::Request
+        } else {
+            Kind::Body
+        };
+        let mut said = request.place();
+        for cause in causes(&error) {
+            said.push_str(": ");
+            said.push_str(&cause.to_string());
+        }
+        TransportError::new(kind, self.options.credentials.redact(&said))
+    }
+}
+
+#[async_trait]
+impl Transport for Http {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let place = request.place();
+        tokio::time::timeout(self.options.total, self.follow(request)).await.unwrap_or_else(|_| {
+            let limit = self.options.total.as_secs_f64();
+            Err(TransportError::new(Kind::Timeout, format!("{place}: no whole answer within {limit} s")))
+        })
+    }
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").field("options", &self.options).finish_non_exhaustive()
+    }
+}
+
+fn build(
+    options: &HttpOptions,
+    user_agent: HeaderValue,
+    resolver: Resolver,
+) -> Result<reqwest::Client, TransportError> {
+    let other =
+        |e: reqwest::Error| TransportError::new(Kind::Other, "the client cannot be set up").with_source(e);
+    let builder = reqwest::Client::builder()
+        .user_agent(user_agent)
+        .redirect(reqwest::redirect::Policy::none())
+        .retry(reqwest::retry::never())
+        .referer(false)
+        .no_proxy()
+        .connect_timeout(options.connect)
+        .read_timeout(options.idle)
+        .http1_max_headers(256)
+        .http2_max_header_list_size(u32::try_from(options.max_header_bytes).unwrap_or(u32::MAX))
+        .dns_resolver(resolver);
+    #[cfg(feature = "tls")]
+    let builder = builder.tls_backend_preconfigured(tls()?);
+    builder.build().map_err(other)
+}
+
+/// TLS on ring with the system's roots, said in full: a library should not set the process's
+/// default.
+#[cfg(feature = "tls")]
+fn tls() -> Result<rustls::ClientConfig, TransportError> {
+    use rustls_platform_verifier::BuilderVerifierExt;
+    let other = |e: rustls::Error| TransportError::new(Kind::Other, "TLS cannot be set up").with_source(e);
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(other)?
+        .with_platform_verifier()
+        .map_err(other)?
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+fn outgoing(request: Request) -> reqwest::Request {
+    let mut outgoing = reqwest::Request::new(request.method, request.url);
+    *outgoing.headers_mut() = request.headers;
+    // What is not asked for need not be undone.
+    outgoing.headers_mut().remove(header::ACCEPT_ENCODING);
+    *outgoing.body_mut() = request.body.map(Into::into);
+    outgoing
+}
+
+/// Where an answer redirects to.
+struct Redirect {
+    url: Url,
+    becomes_get: bool,
+}
+
+fn redirect(
+    request: &Request,
+    status: StatusCode,
+    headers: &HeaderMap,
+) -> Result<Option<Redirect>, TransportError> {
+    let becomes_get = match status {
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND | StatusCode::SEE_OTHER => {
+            !matches!(request.method, Method::GET | Method::HEAD)
+        }
+        StatusCode::TEMPORARY_REDIRECT | StatusCode::PERMANENT_REDIRECT => false,
+        _ => return Ok(None),
+    };
+    let Some(location) = headers.get(header::LOCATION) else { return Ok(None) };
+    let astray = |why: &str| TransportError::new(Kind::Redirect, format!("{}: {why}", request.place()));
+    let mut url = std::str::from_utf8(location.as_bytes())
+        .ok()
+        .and_then(|location| request.url.join(location).ok())
+        .ok_or_else(|| astray("to what is no URL"))?;
+    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+        return Err(astray("to another protocol than http and https"));
+    }
+    url.set_fragment(None);
+    Ok(Some(Redirect { url, becomes_get }))
+}
+
+/// The content encodings, where there are any.
+fn encoding(headers: &HeaderMap) -> Option<String> {
+    let values = headers.get_all(header::CONTENT_ENCODING).iter().filter_map(|v| v.to_str().ok());
+    let encodings: Vec<_> = values
+        .flat_map(|v| v.split(','))
+        .map(str::trim)
+        .filter(|e| !e.is_empty() && !e.eq_ignore_ascii_case("identity"))
+        .collect();
+    (!encodings.is_empty()).then(|| encodings.join(", "))
+}
+
+/// An error and all that it comes from.
+fn causes<'e>(error: &'e (dyn StdError + 'static)) -> impl Iterator<Item = &'e (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |cause| (*cause).source())
+}
+
+fn no_disk(request: &Request, error: std::io::Error) -> TransportError {
+    TransportError::new(Kind::Other, format!("{}: the body cannot be kept", request.place()))
+        .with_source(error)
+}

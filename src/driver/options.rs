@@ -1,0 +1,108 @@
+//! How a run is to be run.
+
+use std::time::Duration;
+
+use crate::model::JsonObject;
+
+/// How a run is to be run. The defaults are an ordinary run: incremental where the lister can and
+/// has a state, continuing an open one.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+#[allow(clippy::struct_excessive_bools, reason = "each is a choice of its own")]
+pub struct RunOptions {
+    /// List everything again: no state, no fingerprints.
+    pub full: bool,
+    /// Ask only for known gaps.
+    pub gaps_only: bool,
+    /// Start over even where a run is open.
+    pub restart: bool,
+    /// Stop after so many cursors, and leave the run open.
+    pub max_pages: Option<u64>,
+    /// Requests at a time. Four by default; the transport limits them per host as well.
+    pub concurrency: usize,
+    /// For how long a cursor belongs to this driver. Longer than any request may take.
+    pub cursor_lease: Duration,
+    /// Take origins that a complete full run did not see for gone.
+    pub prune: bool,
+    /// Whether what is listed is to be visited.
+    pub enable_origins: bool,
+    /// The lister's parameters: one open run for each set of them.
+    pub parameters: JsonObject,
+    /// Commit a spooled page for each so many origins.
+    pub flush_at: usize,
+}
+
+impl Default for RunOptions {
+    fn default() -> Self {
+        Self {
+            full: false,
+            gaps_only: false,
+            restart: false,
+            max_pages: None,
+            concurrency: 4,
+            cursor_lease: Duration::from_secs(4 * 3600),
+            prune: false,
+            enable_origins: true,
+            parameters: JsonObject::new(),
+            flush_at: 1000,
+        }
+    }
+}
+
+impl RunOptions {
+    /// List everything again.
+    #[must_use]
+    pub fn with_full(mut self, full: bool) -> Self {
+        self.full = full;
+        self
+    }
+
+    /// Ask only for known gaps.
+    #[must_use]
+    pub fn with_gaps_only(mut self, gaps_only: bool) -> Self {
+        self.gaps_only = gaps_only;
+        self
+    }
+
+    /// Start over even where a run is open.
+    #[must_use]
+    pub fn with_restart(mut self, restart: bool) -> Self {
+        self.restart = restart;
+        self
+    }
+
+    /// Stop after so many cursors.
+    #[must_use]
+    pub fn with_max_pages(mut self, max_pages: impl Into<Option<u64>>) -> Self {
+        self.max_pages = max_pages.into();
+        self
+    }
+
+    /// Requests at a time.
+    #[must_use]
+    pub fn with_concurrency(mut self, concurrency: usize) -> Self {
+        self.concurrency = concurrency;
+        self
+    }
+
+    /// Take unseen origins for gone.
+    #[must_use]
+    pub fn with_prune(mut self, prune: bool) -> Self {
+        self.prune = prune;
+        self
+    }
+
+    /// Whether what is listed is to be visited.
+    #[must_use]
+    pub fn with_enable_origins(mut self, enable: bool) -> Self {
+        self.enable_origins = enable;
+        self
+    }
+
+    /// The lister's parameters.
+    #[must_use]
+    pub fn with_parameters(mut self, parameters: JsonObject) -> Self {
+        self.parameters = parameters;
+        self
+    }
+}

@@ -1,0 +1,316 @@
+//! GitHub, and GitHub Enterprise: every public repository, in the order of ids.
+//!
+//! # How it lists
+//!
+//! `GET /repositories?since=ID&per_page=N` answers the repositories with greater ids than `since`.
+//! The `Link` header with `rel=next` says where it goes on; a page may be short, or empty, and
+//! still have a next one, so the end is *no such link*. Upstream documents `since` as the only
+//! parameter of place; `per_page` (100) is a wish, and no size is assumed.
+//!
+//! - **Credentials**: none is needed. Each token (`Authorization: token …`) has a limit of its own;
+//!   the transport chooses among them.
+//! - **Limits**: 60 requests an hour without a token, 5,000 with one; the transport waits.
+//! - **State**: `{"last_seen_id": n}`, the greatest id listed, as Software Heritage stores it. A run
+//!   with a state asks for greater ids only.
+//! - **Ranges**: `first_id` (excluded) and `last_id` (included) list a part; such a run leaves the
+//!   state alone, and says nothing of origins outside. Its last page may go beyond `last_id`.
+//!
+//! # What it cannot see
+//!
+//! - Repositories made public after their id was passed, renamed or deleted ones: only a full run
+//!   finds them.
+//! - Pushes to known repositories, and what a fork was forked from: the list does not tell. Most
+//!   answers have no `pushed_at` either, so the last update is mostly unknown.
+//! - What comes after a page that always fails, as that page alone says where it goes on. It stays a
+//!   gap, and is asked again by every run.
+//!
+//! # Behaviours
+//!
+//! Each with the test in `tests/listers_forges/github.rs` that fails without it:
+//!
+//! - asks by `since`, as an API version 3 client, with a `token` where there is one:
+//!   `github_asks_by_since_with_a_token`
+//! - takes its place from the link, whatever the size of the page: `github_follows_the_link`
+//! - an empty page with a next link goes on, one without is the end:
+//!   `github_an_empty_page_with_a_link_goes_on`
+//! - a link without `since` is followed as it is: `github_an_unknown_link_is_followed_as_it_is`
+//! - a link to another host is an error: `github_a_link_to_another_host_is_an_error`
+//! - null entries are skipped and counted, also at the end: `github_null_entries_are_counted`
+//! - an address that is on a page twice is listed once: `github_an_address_twice_on_a_page_is_listed_once`
+//! - facts that are absent stay unknown: `github_reads_what_is_there`
+//! - the state is the greatest id: `github_marks_the_greatest_id`, `github_states_join_to_the_greatest`
+//! - a later run asks for greater ids only: `github_resumes_after_the_last_id`
+//! - a range is bounded, marks nothing and retires nothing: `github_a_range_ends_at_its_last_id`,
+//!   `github_a_range_leaves_the_state_alone`
+//! - a refusal that is no limit is a gap that names the credential: `github_a_refusal_names_the_credential`
+//! - a body that is no list of repositories is an error with its place: `github_a_broken_body_is_an_error_with_its_place`
+
+use std::collections::HashSet;
+use std::sync::Arc;
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use url::Url;
+
+use super::{location, on_the_same_host};
+use crate::lister::{
+    Arguments, ConfigError, Coverage, Entry, Failure, Incremental, Lister, ListerError, Mode, Page,
+    PageSource, Parameter, ParameterKind, Recovery, RunInfo, Source, query_param,
+};
+use crate::model::{NewOrigin, Timestamp, VisitType};
+use crate::transport::{Auth, Request, Response};
+
+/// The list of github.com itself.
+const PUBLIC: &str = "https://api.github.com/repositories";
+
+/// Lists GitHub. See the [module](self).
+///
+/// ```
+/// use lamplighter::lister::{Lister, Mode, RunInfo};
+/// use lamplighter::listers::GitHub;
+/// use lamplighter::model::Timestamp;
+///
+/// let github = GitHub::new("https://api.github.com/repositories".parse()?);
+/// let start = github.start(&RunInfo::new(Timestamp::EPOCH, Mode::Full));
+/// let request = github.request(&start[0])?;
+/// assert_eq!(request.url.query(), Some("since=0&per_page=100"));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct GitHub {
+    endpoint: Url,
+    instance: String,
+    per_page: u64,
+    first_id: Option<u64>,
+    last_id: Option<u64>,
+}
+
+/// Where a listing of GitHub is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GitHubCursor {
+    /// Repositories with greater ids are asked for.
+    pub since: u64,
+    /// The last id of a range: kept here so that a gap in a range stays one of the range.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<u64>,
+    /// The address of the page, where a link gave one that does not say `since`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub url: Option<Url>,
+}
+
+/// What is remembered of GitHub between runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct GitHubState {
+    /// The greatest id that was listed.
+    #[serde(default)]
+    pub last_seen_id: u64,
+}
+
+/// What is read of a repository; an answer has some fifty fields more.
+#[derive(Deserialize)]
+struct Repository {
+    id: u64,
+    html_url: String,
+    fork: Option<bool>,
+    archived: Option<bool>,
+    pushed_at: Option<Timestamp>,
+}
+
+impl GitHub {
+    /// The GitHub whose API (`https://github.example/api/v3`), or whose list of repositories, is at
+    /// `url`. The instance is named `github` for github.com, else after the host.
+    #[must_use]
+    pub fn new(mut url: Url) -> Self {
+        let instance =
+            if url.host_str() == Some("api.github.com") { "github".into() } else { location(&url) };
+        let whole = url.path().trim_end_matches('/').ends_with("/repositories");
+        if let Ok(mut path) = url.path_segments_mut() {
+            path.pop_if_empty();
+            if !whole {
+                path.push("repositories");
+            }
+        }
+        Self { endpoint: url, instance, per_page: 100, first_id: None, last_id: None }
+    }
+
+    /// Names the instance.
+    #[must_use]
+    pub fn with_instance(mut self, instance: impl Into<String>) -> Self {
+        self.instance = instance.into();
+        self
+    }
+
+    /// Wishes for pages of this size.
+    #[must_use]
+    pub fn with_per_page(mut self, per_page: u64) -> Self {
+        self.per_page = per_page;
+        self
+    }
+
+    /// Lists only ids after `first` (the stored one where absent) and up to `last`.
+    #[must_use]
+    pub fn with_range(mut self, first: Option<u64>, last: Option<u64>) -> Self {
+        self.first_id = first;
+        self.last_id = last;
+        self
+    }
+
+    fn is_range(&self) -> bool {
+        self.first_id.is_some() || self.last_id.is_some()
+    }
+
+    fn from(&self, stored: u64) -> Vec<GitHubCursor> {
+        vec![GitHubCursor { since: self.first_id.unwrap_or(stored), last: self.last_id, url: None }]
+    }
+
+    fn next(
+        &self,
+        at: &GitHubCursor,
+        highest: Option<u64>,
+        response: &Response,
+    ) -> Result<Option<GitHubCursor>, ListerError> {
+        let Some(link) = response.link("next")? else { return Ok(None) };
+        let link = on_the_same_host(&self.endpoint, link)?;
+        // By its id where it has one: a gap and the start of a later run are then the same cursor.
+        let said = query_param(&link, "since").and_then(|id| id.parse().ok());
+        let since = said.or(highest).unwrap_or(at.since);
+        let within = at.last.is_none_or(|last| since < last);
+        let url = said.is_none().then_some(link);
+        Ok(within.then_some(GitHubCursor { since, last: at.last, url }))
+    }
+}
+
+impl Lister for GitHub {
+    type Cursor = GitHubCursor;
+
+    fn name(&self) -> &'static str {
+        "github"
+    }
+
+    fn instance(&self) -> &str {
+        &self.instance
+    }
+
+    fn start(&self, _: &RunInfo) -> Vec<GitHubCursor> {
+        self.from(0)
+    }
+
+    fn request(&self, at: &GitHubCursor) -> Result<Request, ListerError> {
+        let request = if let Some(url) = &at.url {
+            Request::get(url.clone())
+        } else {
+            let mut url = self.endpoint.clone();
+            url.query_pairs_mut()
+                .append_pair("since", &at.since.to_string())
+                .append_pair("per_page", &self.per_page.to_string());
+            Request::get(url).configured()
+        };
+        Ok(request.with_header("accept", "application/vnd.github+json").with_auth(Auth::Bearer("token")))
+    }
+
+    fn page(
+        &self,
+        at: &GitHubCursor,
+        response: Response,
+        page: &mut Page<GitHubCursor>,
+    ) -> Result<(), ListerError> {
+        let entries: Vec<Option<Repository>> = response.json()?;
+        let mut highest = None;
+        let mut listed = HashSet::new();
+        for entry in entries {
+            let Some(repository) = entry else {
+                let before = highest.unwrap_or(at.since);
+                page.skip(format!("a repository after id {before}"), "the forge lists it as null");
+                continue;
+            };
+            highest = highest.max(Some(repository.id));
+            if !listed.insert(repository.html_url.clone()) {
+                page.skip(format!("id {}", repository.id), "its address is on this page already");
+                continue;
+            }
+            page.origin(
+                NewOrigin::new(repository.html_url, VisitType::git())
+                    .with_last_update(repository.pushed_at)
+                    .with_fork(repository.fork)
+                    .with_archived(repository.archived)
+                    .with_forge_id(repository.id),
+            )?;
+        }
+        let whole = self.first_id.is_none() && at.last.is_none();
+        if let (true, Some(last_seen_id)) = (whole, highest) {
+            page.mark(&GitHubState { last_seen_id });
+        }
+        if let Some(next) = self.next(at, highest, &response)? {
+            page.next(next);
+        }
+        Ok(())
+    }
+
+    fn recover(&self, _: &GitHubCursor, failure: &Failure) -> Recovery<GitHubCursor> {
+        match failure.status() {
+            Some(StatusCode::UNAUTHORIZED) => Recovery::gap().because(
+                "GitHub does not know this token: it is wrong, expired or revoked; check the credential of this instance",
+            ),
+            Some(StatusCode::FORBIDDEN) => Recovery::gap().because(
+                "GitHub refuses, and not for a limit: the credential of this instance lacks the scope, or its organization or address is not allowed",
+            ),
+            _ => Recovery::gap(),
+        }
+    }
+
+    fn coverage(&self, mode: Mode) -> Coverage {
+        if mode == Mode::Full && !self.is_range() { Coverage::All } else { Coverage::New }
+    }
+}
+
+impl Incremental for GitHub {
+    type State = GitHubState;
+
+    fn resume(&self, state: &GitHubState, _: &RunInfo) -> Vec<GitHubCursor> {
+        self.from(state.last_seen_id)
+    }
+
+    fn join(&self, ours: GitHubState, stored: GitHubState) -> GitHubState {
+        GitHubState { last_seen_id: ours.last_seen_id.max(stored.last_seen_id) }
+    }
+}
+
+const PARAMETERS: &[Parameter] = &[
+    Parameter::with_default("url", ParameterKind::Url, PUBLIC, "the API, or its list of repositories"),
+    Parameter::optional(
+        "instance",
+        ParameterKind::Text,
+        "name of the instance: `github`, else the host, where absent",
+    ),
+    Parameter::with_default("per_page", ParameterKind::Integer, "100", "size of a page to wish for"),
+    Parameter::optional("first_id", ParameterKind::Integer, "list only ids after this one"),
+    Parameter::optional("last_id", ParameterKind::Integer, "list only ids up to this one"),
+];
+
+/// The row of the catalogue.
+pub(super) fn entry() -> Entry {
+    Entry::new("github", "GitHub and GitHub Enterprise", build)
+        .incremental()
+        .with_parameters(PARAMETERS)
+        .with_positions(&["since"])
+}
+
+fn build(arguments: &Arguments) -> Result<Arc<dyn PageSource>, ConfigError> {
+    let url = arguments.url("url").ok_or_else(|| arguments.missing("url= (the API)"))?;
+    let (first, last) = (arguments.integer("first_id"), arguments.integer("last_id"));
+    if last.is_some_and(|last| last <= first.unwrap_or(0)) {
+        return Err(arguments.wrong("last_id", "must be greater than first_id"));
+    }
+    let mut lister = GitHub::new(url).with_range(first, last);
+    if let Some(instance) = arguments.text("instance") {
+        lister = lister.with_instance(instance);
+    }
+    match arguments.integer("per_page") {
+        Some(0) => return Err(arguments.wrong("per_page", "must be at least 1")),
+        Some(size) => lister = lister.with_per_page(size),
+        None => {}
+    }
+    Ok(Arc::new(Source::incremental(lister)))
+}

@@ -1,0 +1,102 @@
+//! GitHub, Phabricator, Phorge and Pagure: bytes in, page out. No driver, no network.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may fail")]
+
+mod github;
+mod pagure;
+mod phabricator;
+
+use std::collections::BTreeMap;
+
+use lamplighter::lister::{
+    Built, ConfigError, FollowKind, Lister, ListerError, ListerErrorKind, Mode, Page, PageBatch, Registry,
+    RunInfo,
+};
+use lamplighter::model::{JsonObject, NewOrigin, Timestamp};
+use lamplighter::transport::{Body, Request, Response};
+use serde_json::Value;
+use url::Url;
+
+fn url(text: &str) -> Url {
+    Url::parse(text).unwrap()
+}
+
+fn run(mode: Mode) -> RunInfo {
+    RunInfo::new(Timestamp::EPOCH, mode)
+}
+
+fn answer(at: &str, body: impl Into<Body>) -> Response {
+    Response::new(200, url(at), body.into(), Timestamp::EPOCH)
+}
+
+fn read<L: Lister>(lister: &L, at: &L::Cursor, response: Response) -> Result<PageBatch, ListerError> {
+    let mut page = Page::new();
+    lister.page(at, response, &mut page)?;
+    page.finish()
+}
+
+fn origins(batch: &PageBatch) -> Vec<&NewOrigin> {
+    batch.origins.iter().map(|s| &s.origin).collect()
+}
+
+fn urls(batch: &PageBatch) -> Vec<&str> {
+    batch.origins.iter().map(|s| s.origin.url.as_str()).collect()
+}
+
+/// The cursors that continue the chain; fails where a page follows in another way.
+fn nexts(batch: &PageBatch) -> Vec<&Value> {
+    assert!(batch.follows.iter().all(|f| f.kind == FollowKind::Next { part: None }), "{:?}", batch.follows);
+    batch.follows.iter().map(|f| &f.cursor).collect()
+}
+
+/// The error of a page, which must be of this kind and say all of these words.
+fn assert_fails<L: Lister>(lister: &L, at: &L::Cursor, body: &str, kind: ListerErrorKind, words: &[&str]) {
+    let error = read(lister, at, answer("https://forge.example/p", body.to_owned())).unwrap_err();
+    assert_eq!(error.kind(), kind, "{error}");
+    for word in words {
+        assert!(error.to_string().contains(word), "{error} does not say {word:?}");
+    }
+}
+
+fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
+    request.headers.get(name).map(|v| v.to_str().unwrap())
+}
+
+fn query(request: &Request) -> BTreeMap<String, String> {
+    request.url.query_pairs().into_owned().collect()
+}
+
+fn map(of: &[(&str, &str)]) -> BTreeMap<String, String> {
+    of.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+}
+
+fn arguments(of: &Value) -> JsonObject {
+    of.as_object().unwrap().clone()
+}
+
+fn build(lister: &str, of: &Value) -> Result<Built, ConfigError> {
+    Registry::builtin().build(lister, &arguments(of))
+}
+
+fn build_error(lister: &str, of: &Value) -> String {
+    build(lister, of).unwrap_err().to_string()
+}
+
+/// The first request of a built lister, after its cursor went through its stored form.
+fn first_request(built: &Built) -> Request {
+    let cursors = built.source.start(&run(Mode::Full)).unwrap();
+    assert_eq!(cursors.len(), 1);
+    built.source.request(&cursors[0]).unwrap()
+}
+
+/// A cursor is the same after it was stored.
+fn assert_stored<L: Lister>(_: &L, cursor: &L::Cursor) {
+    let stored = serde_json::to_string(cursor).unwrap();
+    assert_eq!(&serde_json::from_str::<L::Cursor>(&stored).unwrap(), cursor, "{stored}");
+}
+
+/// The same bytes give the same page.
+fn assert_repeats<L: Lister>(lister: &L, at: &L::Cursor, response: &Response) {
+    let once = read(lister, at, response.clone()).unwrap();
+    assert_eq!(once, read(lister, at, response.clone()).unwrap());
+    assert!(!once.is_empty());
+}
