@@ -280,7 +280,7 @@ pub(crate) fn settle(t: &mut dyn KvTxn, run: u64, keep: bool) -> Result<()> {
             let spent = row.generation == Some(run | RETRIED) && !progress.fresh;
             if !keep || spent {
                 delete_prefix(t, keys::READING, &mine)?;
-            } else if any && progress.fresh {
+            } else if progress.fresh {
                 for old in std::mem::take(&mut row.staged).into_iter().filter(|r| *r != run) {
                     if row.generation != Some(old) {
                         delete_prefix(t, keys::READING, &K::new().u32(part).u64(old))?;

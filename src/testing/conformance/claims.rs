@@ -7,11 +7,12 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::kit::{HOUR, all, at, import_all, key, list, lister, origin, said, url};
+use super::kit::{Drive, HOUR, all, at, import_all, key, list, lister, origin, plan_of, said, url};
 use crate::backend::{
-    Claim, ImportedOrigin, ImportedVisits, OriginStore, Refusal, SchedulerBackend, Visit, VisitRequest,
-    VisitStore,
+    Claim, ImportedOrigin, ImportedVisits, OriginStore, Refusal, RunOutcome, SchedulerBackend, Visit,
+    VisitRequest, VisitStore,
 };
+use crate::lister::{Coverage, Mode};
 use crate::model::{ListerKey, Outcome, Timestamp, VisitStatus, VisitToken, VisitType};
 use crate::policy::{Facts, Gate, Gates, Lane, LaneSpec, Placement, Policies, Policy, Reason, Shared};
 
@@ -25,6 +26,7 @@ where
     the_order_is_the_policy_s(&make().await).await;
     a_peek_shows_the_next_claim_and_takes_nothing(&make().await).await;
     a_lease_that_ends_gives_the_visit_back(&make().await).await;
+    an_old_deadline_ends_no_later_lease(&make().await).await;
     a_heartbeat_keeps_a_visit(&make().await).await;
     no_visit_before_the_minimum_interval(&make().await).await;
     a_claim_may_ask_for_one_lister_s(&make().await).await;
@@ -128,6 +130,18 @@ async fn a_lease_that_ends_gives_the_visit_back<B: SchedulerBackend>(store: &B) 
     assert_eq!(stats[0].as_ref().unwrap().visits, 0, "refused, it changes nothing");
     succeed(store, &second, at(1)).await;
     assert!(take(store, 1, at(3)).await.is_empty(), "the first lease's end brings nothing back again");
+}
+
+async fn an_old_deadline_ends_no_later_lease<B: SchedulerBackend>(store: &B) {
+    import_all(store, &["a"], at(0)).await;
+    let claim = |hours| Claim::new(VisitType::git(), 1).with_lease(HOUR * hours);
+    let first = store.claim(&claim(20), at(0)).await.unwrap().visits;
+    succeed(store, &first, at(1)).await;
+    let second = store.claim(&claim(30), at(13)).await.unwrap().visits;
+    assert_eq!(second.len(), 1);
+    // The first lease would have ended now; the second one has not.
+    assert!(take(store, 1, at(21)).await.is_empty());
+    succeed(store, &second, at(21)).await;
 }
 
 async fn a_heartbeat_keeps_a_visit<B: SchedulerBackend>(store: &B) {
@@ -312,6 +326,7 @@ where
 {
     lanes_are_served_by_their_shares(&make(Policies::all(Three)).await).await;
     a_rank_in_the_past_does_not_block_what_must_wait(&make(Policies::all(Eager)).await).await;
+    a_policy_is_told_when_an_origin_was_last_listed(&make(Policies::all(Telling)).await).await;
     what_a_policy_learns_is_kept(&make(Policies::all(Counting)).await).await;
 }
 
@@ -371,6 +386,49 @@ async fn a_rank_in_the_past_does_not_block_what_must_wait<B: SchedulerBackend>(s
     assert_eq!(urls(&again), urls(&first));
     succeed(store, &again, at(13)).await;
     assert_eq!(take(store, 3, at(14)).await.len(), 2);
+}
+
+/// A policy that says when an origin was last listed.
+#[derive(Debug)]
+struct Telling;
+
+impl Policy for Telling {
+    fn name(&self) -> &'static str {
+        "telling"
+    }
+
+    fn lanes(&self) -> Vec<LaneSpec> {
+        vec![LaneSpec::new(Lane::policy(0), "all", 1.0)]
+    }
+
+    fn place(&self, facts: &Facts, _: &Shared, _: Timestamp) -> Placement {
+        let told = facts.last_listed.map_or("never".to_owned(), |t| t.to_string());
+        Placement::new(Lane::policy(0), 0, Reason::new("telling", told))
+    }
+}
+
+async fn a_policy_is_told_when_an_origin_was_last_listed<B: SchedulerBackend>(store: &B) {
+    let told = async |name: &str, now| store.explain(&key(name), now).await.unwrap().unwrap().reason.text;
+    list(store, at(0), said().names(&["a", "b"])).await;
+    assert_eq!(told("a", at(1)).await, at(0).to_string());
+    // Everything was listed and there was no news: known without a row being written.
+    list(store, at(5), said().names(&["a"])).await;
+    assert_eq!(told("a", at(6)).await, at(5).to_string());
+    assert_eq!(told("b", at(6)).await, at(0).to_string(), "that listing left it out");
+    // Ordered by change: what was not there has not changed.
+    let mut changes = plan_of(Mode::Incremental, &[1]);
+    changes.coverage = Coverage::Changed;
+    let drive = Drive::begin(store, changes, at(7)).await;
+    drive.read(1, said()).await;
+    drive.end(RunOutcome::Complete).await;
+    for name in ["a", "b"] {
+        assert_eq!(told(name, at(8)).await, at(7).to_string());
+    }
+    // A run that says nothing of what it does not see.
+    let drive = Drive::begin(store, plan_of(Mode::Incremental, &[1]), at(9)).await;
+    drive.read(1, said()).await;
+    drive.end(RunOutcome::Complete).await;
+    assert_eq!(told("a", at(10)).await, at(7).to_string());
 }
 
 /// A policy that learns how many visits were taken, and says so in its reason.

@@ -203,8 +203,10 @@ pub(super) async fn all<B: OriginStore>(store: &B) -> Vec<ListedOrigin> {
     let mut found = Vec::new();
     let mut after = None;
     loop {
-        let page = store.origins(&OriginQuery::everything(), after, 7).await.expect("a page of origins");
+        let page =
+            store.origins(&OriginQuery::everything(), after.clone(), 7).await.expect("a page of origins");
         found.extend(page.origins.into_iter().map(|(_, o)| o));
+        assert!(page.next.is_none() || page.next != after, "a page goes on");
         after = page.next;
         if after.is_none() {
             break;

@@ -24,6 +24,9 @@ where
 async fn an_outcome_is_taken_once<B: SchedulerBackend>(store: &B) {
     import_all(store, &["a", "b"], at(0)).await;
     let visits = take(store, 2, at(0)).await;
+    // A token newer than the visit's own is another visit's, and no right to this one.
+    let newer = Outcome::new(visits[0].visit, visits[1].token, VisitStatus::Successful, at(1));
+    assert_eq!(store.complete(&[newer], at(1)).await.unwrap(), [Err(Refusal::Unknown)]);
     let first = outcome(&visits[0], VisitStatus::Successful, at(1));
     let unknown_visit = Outcome::new(VisitId(987_654), visits[0].token, VisitStatus::Successful, at(1));
     let unheard_token = Outcome::new(visits[1].visit, VisitToken(987_654), VisitStatus::Successful, at(1));

@@ -226,6 +226,14 @@ async fn empty_pages_are_no_loop_until_there_are_many<B: SchedulerBackend>(store
     };
     assert_eq!(looped, 52, "the first and fifty more like it, then it is a loop");
     drive.idle().await;
+    // Empty and each of them another: as many as there are.
+    let drive = Drive::begin(store, plan_of(Mode::Incremental, &[1000]), at(0)).await;
+    drive.read(1000, said().next(1001)).await;
+    // The gap of the loop above is retried in between.
+    drive.read(52, said()).await;
+    for n in 1001..1070 {
+        assert_eq!(drive.read(n, said().next(n + 1)).await.gaps, 0, "page {n}");
+    }
 }
 
 async fn a_followed_cursor_is_asked_once<B: SchedulerBackend>(store: &B) {

@@ -40,13 +40,14 @@ async fn several_types_of_a_url_and_inserts_lose_nothing<B: SchedulerBackend>(st
         let mut after = None;
         let mut pages = 0;
         loop {
-            let page = store.origins(&OriginQuery::default(), after, limit).await.unwrap();
+            let page = store.origins(&OriginQuery::default(), after.clone(), limit).await.unwrap();
             assert!(page.origins.len() <= limit);
             assert!(page.next.is_none() || page.origins.len() == limit, "only the last page is short");
             pages += 1;
             seen.extend(
                 page.origins.into_iter().map(|(by, o)| (by.instance, o.url, o.visit_type.to_string())),
             );
+            assert!(page.next.is_none() || page.next != after, "by {limit}: a page goes on");
             after = page.next;
             if after.is_none() {
                 break;
