@@ -72,9 +72,9 @@ where
                 let origin = ImportedOrigin::new(&lister(), url(&name), VisitType::git());
                 let new = store.import(vec![origin], time).await.unwrap().new;
                 assert_eq!(new == 1, !known.contains_key(&name), "{}", context());
-                let made = known.len();
+                let order = known.len();
                 known.entry(name).or_insert(Known {
-                    made,
+                    made: order,
                     first_seen: now,
                     listed: true,
                     ..Known::default()
