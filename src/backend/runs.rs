@@ -419,6 +419,9 @@ pub struct RunRecord {
     pub mode: Mode,
     /// What it says of the origins that it does not see.
     pub coverage: Coverage,
+    /// The lister's parameters, secrets left out: with them its gaps can be asked for again.
+    #[serde(with = "json_text")]
+    pub parameters: JsonObject,
     /// How it ended, or that it has not.
     pub outcome: RunOutcome,
     /// When it was opened.
@@ -435,6 +438,27 @@ pub struct RunRecord {
     pub skipped: u64,
     /// What went wrong.
     pub error: Option<String>,
+}
+
+/// A JSON object as itself where people read it, and as text in a form that cannot hold one.
+mod json_text {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
+
+    use crate::model::JsonObject;
+
+    pub(super) fn serialize<S: Serializer>(object: &JsonObject, to: S) -> Result<S::Ok, S::Error> {
+        if to.is_human_readable() {
+            return object.serialize(to);
+        }
+        serde_json::to_string(object).map_err(ser::Error::custom)?.serialize(to)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<JsonObject, D::Error> {
+        if from.is_human_readable() {
+            return JsonObject::deserialize(from);
+        }
+        serde_json::from_str(&String::deserialize(from)?).map_err(de::Error::custom)
+    }
 }
 
 /// Which runs.

@@ -56,10 +56,11 @@ pub use error::{ConfigError, ListerError, ListerErrorKind};
 pub use page::{Flush, Follow, FollowKind, Page, PageBatch, Sighting, Skip};
 pub use read::{fingerprint, query_param, seconds_date};
 pub use recovery::{Failure, FailureKind, Recovery, Verdict};
-pub use registry::{Arguments, Built, Entry, Parameter, ParameterKind, Registry, Secret, base_url};
+pub use registry::{Arguments, Built, Entry, Parameter, ParameterKind, Registry, base_url};
 pub use source::{PageSource, Source, Stateless, WithMemory};
 
 use crate::model::Timestamp;
+pub use crate::transport::Secret;
 use crate::transport::{Request, Response};
 
 /// Where a lister is: all that is needed to build one request, and never a secret.

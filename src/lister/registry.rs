@@ -3,12 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use secrecy::SecretString;
 use serde_json::Value;
 use url::Url;
 
 use super::{ConfigError, PageSource};
 use crate::model::JsonObject;
+use crate::transport::Secret;
 
 /// The type of a parameter's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,28 +78,6 @@ impl Parameter {
         about: &'static str,
     ) -> Self {
         Self { name, kind, default: Some(default), required: false, about }
-    }
-}
-
-/// A secret for a lister's requests, and the user it belongs to.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct Secret {
-    /// The user name, where there is one.
-    pub user: Option<String>,
-    /// The token or password.
-    pub secret: SecretString,
-}
-
-impl Secret {
-    /// A token without a user name.
-    pub fn token(secret: impl Into<SecretString>) -> Self {
-        Self { user: None, secret: secret.into() }
-    }
-
-    /// A user's token or password.
-    pub fn of_user(user: impl Into<String>, secret: impl Into<SecretString>) -> Self {
-        Self { user: Some(user.into()), secret: secret.into() }
     }
 }
 

@@ -27,39 +27,66 @@
 
 mod body;
 mod clock;
+mod credentials;
 mod error;
 mod exchange;
+mod gate;
+mod guard;
+#[cfg(feature = "reqwest")]
+mod http;
+#[cfg(feature = "reqwest")]
+mod http_options;
+mod limit;
 #[cfg(feature = "driver")]
 mod manifest;
 mod matching;
 #[cfg(feature = "driver")]
+mod polite;
+mod pool;
+#[cfg(feature = "driver")]
 mod recording;
 mod replay;
 mod request;
+#[cfg(feature = "reqwest")]
+mod resolve;
 mod response;
+mod retry;
 #[cfg(feature = "driver")]
 mod scrub;
+#[cfg(feature = "reqwest")]
+mod spool;
 #[cfg(feature = "driver")]
 mod system_clock;
 
 use async_trait::async_trait;
 
+#[cfg(feature = "reqwest")]
+pub use self::http::Http;
 pub use body::{Body, BodyReader};
 pub use clock::Clock;
+pub use credentials::{Credentials, Secret};
 pub use error::{TransportError, TransportErrorKind};
 #[cfg(feature = "testing")]
 pub(crate) use exchange::header_value;
 pub use exchange::{Answer, Answered, Exchange};
+pub use gate::{GateOptions, HostGate};
+#[cfg(feature = "reqwest")]
+pub use http_options::HttpOptions;
+pub use limit::{Limit, LimitKind, classify};
 #[cfg(feature = "testing")]
 pub(crate) use manifest::{MANIFEST_FORM, MANIFEST_NAME, Manifest, ManifestExchange, error_kind};
 pub use matching::Fit;
 #[cfg(feature = "testing")]
 pub(crate) use matching::Shelf;
 #[cfg(feature = "driver")]
+pub use polite::{Polite, PoliteOptions};
+pub use pool::{Choice, CredentialPool};
+#[cfg(feature = "driver")]
 pub use recording::{RecordedRun, Recording, RecordingError, RecordingInfo};
 pub use replay::{Replay, ReplayedRequest};
 pub use request::{Auth, CredentialId, Provenance, Request};
 pub use response::Response;
+pub use retry::{RetryOptions, RetryPlan};
 #[cfg(feature = "driver")]
 pub use system_clock::SystemClock;
 

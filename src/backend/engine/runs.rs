@@ -97,6 +97,7 @@ pub(crate) fn begin(t: &mut dyn KvTxn, ctx: &Ctx<'_>, plan: &RunPlan) -> Result<
             lister: plan.lister.clone(),
             mode: plan.mode,
             coverage: plan.coverage,
+            parameters: plan.parameters.clone(),
             outcome: RunOutcome::Open,
             started: ctx.now,
             finished: None,

@@ -57,6 +57,8 @@ async fn each_mode_and_parameters_has_its_own_run<B: SchedulerBackend>(store: &B
     let mut other = plan(&[1]);
     other.parameters.insert("topic".to_owned(), json!("rust"));
     let topic = Drive::begin(store, other, at(0)).await;
+    let kept = store.runs(&RunQuery::default(), 1).await.unwrap().remove(0);
+    assert_eq!(json!(kept.parameters), json!({ "topic": "rust" }), "its gaps can be asked for again");
     let ids = set([full.ticket.run, incremental.ticket.run, topic.ticket.run]);
     assert_eq!(ids.len(), 3);
     for drive in [&full, &incremental, &topic] {

@@ -74,6 +74,7 @@ fn is_internal_v4(ip: Ipv4Addr) -> bool {
 fn is_internal_v6(ip: Ipv6Addr) -> bool {
     let carries_internal =
         |high: u16, low: u16| is_internal_v4(Ipv4Addr::from(u32::from(high) << 16 | u32::from(low)));
+    #[allow(clippy::match_same_arms, reason = "each range for its own reason")]
     match ip.segments() {
         // `::` and `::1`, and compatible, mapped (`::ffff:0:0/96`) and translated IPv4 addresses.
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low] | [0, 0, 0, 0, 0xffff, 0, high, low] => {

@@ -249,7 +249,7 @@ mod tests {
                     .collect::<Vec<_>>()
             };
             let waits = run();
-            prop_assert_eq!(waits.len() as u32, attempts - 1);
+            prop_assert_eq!(u32::try_from(waits.len()), Ok(attempts - 1));
             prop_assert_eq!(&waits, &run());
             for wait in waits {
                 prop_assert!(first <= wait && wait <= last, "{:?}", wait);

@@ -44,7 +44,8 @@ pub(crate) async fn replay(args: &ReplayArgs, context: &mut Context) -> Result<D
         return Ok(Done::Whole);
     }
     let mut table = Table::new(&["RUN", "OUTCOME", "ORIGINS", "REQUESTS", "UNUSED", "GAPS", "ERROR"]);
-    let length = |run: &Value, key: &str| run.get(key).and_then(Value::as_array).map_or(0, Vec::len).to_string();
+    let length =
+        |run: &Value, key: &str| run.get(key).and_then(Value::as_array).map_or(0, Vec::len).to_string();
     let text = |run: &Value, key: &str| match run.get(key) {
         Some(Value::String(s)) => s.clone(),
         Some(v) if !v.is_null() => v.to_string(),
@@ -101,7 +102,8 @@ async fn replay_run(entry: &Entry, run: CaseRun, built: Built, store: &Arc<Memor
         seed_state(&**store, &key, before, built.source.state_form(), earlier).await?;
     }
     let clock = Arc::new(VirtualClock::new(at));
-    let replay = Arc::new(Replay::new(run.exchanges, Arc::clone(&clock) as _).with_positions(entry.positions));
+    let replay =
+        Arc::new(Replay::new(run.exchanges, Arc::clone(&clock) as _).with_positions(entry.positions));
     let mut secrets = built.secrets.clone();
     secrets.extend(run.secrets);
     let transport = client::around_on(Arc::clone(&replay), &built, &secrets, Arc::clone(&clock) as _);
@@ -148,7 +150,11 @@ async fn replay_run(entry: &Entry, run: CaseRun, built: Built, store: &Arc<Memor
 }
 
 fn stopped(report: &RunReport) -> String {
-    format!("stopped after {}, as the case says, {} pending", count(report.pages, "page"), count(report.pending, "request"))
+    format!(
+        "stopped after {}, as the case says, {} pending",
+        count(report.pages, "page"),
+        count(report.pending, "request")
+    )
 }
 
 /// The origins that the run listed.

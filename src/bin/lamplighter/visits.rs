@@ -3,7 +3,9 @@
 use std::io::BufRead;
 
 use lamplighter::backend::{Claim, Explanation, OriginQuery, SchedulerBackend, Visit};
-use lamplighter::model::{ListerKey, OriginKey, Outcome, Timestamp, VisitId, VisitStatus, VisitToken, VisitType};
+use lamplighter::model::{
+    ListerKey, OriginKey, Outcome, Timestamp, VisitId, VisitStatus, VisitToken, VisitType,
+};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Value, json};
 
@@ -17,7 +19,8 @@ const BATCH: usize = 1000;
 
 pub(crate) async fn next(args: &NextArgs, context: &mut Context) -> Result<Done> {
     let store = context.filled_store()?;
-    let claim = Claim::new(args.visit_type.clone(), args.count).with_lease(args.lease).with_owner(&args.owner);
+    let claim =
+        Claim::new(args.visit_type.clone(), args.count).with_lease(args.lease).with_owner(&args.owner);
     let now = context.now();
     let claimed = if args.peek { store.peek(&claim, now).await? } else { store.claim(&claim, now).await? };
     if context.json {
@@ -132,7 +135,12 @@ impl Counts {
         }));
     }
 
-    async fn hand_in(&mut self, batch: &mut Vec<(u64, Outcome)>, store: &dyn SchedulerBackend, now: Timestamp) -> Result<()> {
+    async fn hand_in(
+        &mut self,
+        batch: &mut Vec<(u64, Outcome)>,
+        store: &dyn SchedulerBackend,
+        now: Timestamp,
+    ) -> Result<()> {
         let (numbers, outcomes): (Vec<u64>, Vec<Outcome>) = std::mem::take(batch).into_iter().unzip();
         if outcomes.is_empty() {
             return Ok(());
@@ -179,7 +187,8 @@ pub(crate) async fn complete(context: &mut Context) -> Result<Done> {
                 let problem = one_line(&e.inner().to_string());
                 if place == "." { problem } else { format!("at {place}: {problem}") }
             });
-            let outcome = outcome.and_then(|o| from.end().map(|()| o).map_err(|_| "more than one JSON object".to_owned()));
+            let outcome = outcome
+                .and_then(|o| from.end().map(|()| o).map_err(|_| "more than one JSON object".to_owned()));
             match outcome {
                 Ok(line) => batch.push((number, Outcome::from(line))),
                 Err(why) => counts.refuse(number, None, "malformed", &why),
@@ -192,6 +201,8 @@ pub(crate) async fn complete(context: &mut Context) -> Result<Done> {
             break;
         }
     }
+    // A malformed line is found before those in front of it are handed in.
+    counts.refused.sort_by_key(|refusal| refusal.get("line").and_then(Value::as_u64));
     let Counts { completed, changed, unchanged, out_of_order, refused, .. } = &counts;
     if context.json {
         context.out.json(&json!({
@@ -259,7 +270,10 @@ fn unknown(url: &str) -> Failure {
 }
 
 /// Who lists a URL, and in which ways it is visited.
-async fn listers_of(store: &dyn SchedulerBackend, url: &str) -> Result<(Vec<(ListerKey, VisitType)>, Vec<VisitType>)> {
+async fn listers_of(
+    store: &dyn SchedulerBackend,
+    url: &str,
+) -> Result<(Vec<(ListerKey, VisitType)>, Vec<VisitType>)> {
     let mut query = OriginQuery::everything();
     query.url_prefix = Some(url.to_owned());
     let mut found = Vec::new();

@@ -42,7 +42,8 @@ impl Asked {
             let wrong = |what: &str| Failure::usage(format!("{key}: must be {what}"));
             match key.as_str() {
                 "enable_origins" => {
-                    enable_origins = value.to_ascii_lowercase().parse().map_err(|_| wrong("true or false"))?;
+                    enable_origins =
+                        value.to_ascii_lowercase().parse().map_err(|_| wrong("true or false"))?;
                 }
                 "max_pages" => max_pages = Some(value.parse().map_err(|_| wrong("a whole number"))?),
                 _ => {
@@ -98,9 +99,12 @@ pub(crate) async fn list(args: &ListArgs, context: &mut Context) -> Result<Done>
 pub(crate) async fn record(args: &RecordArgs, context: &mut Context) -> Result<Done> {
     let asked = Asked::new(&args.lister, context)?;
     let secrets = asked.secrets.iter().map(|s| s.secret.clone()).collect();
-    let info = RecordingInfo::new(&args.lister.lister, format!("recorded from {} at {}", asked.key().instance, context.now()))
-        .with_arguments(asked.built.parameters.clone())
-        .with_secrets(secrets);
+    let info = RecordingInfo::new(
+        &args.lister.lister,
+        format!("recorded from {} at {}", asked.key().instance, context.now()),
+    )
+    .with_arguments(asked.built.parameters.clone())
+    .with_secrets(secrets);
     let max_pages = args.max_pages.or(asked.max_pages);
     let at = RecordedRun::new(context.now()).with_mode(Mode::Full.as_str()).with_max_pages(max_pages);
     let recording = Recording::create(client::http(&asked.built, &asked.secrets, context)?, &args.into, info)
@@ -111,12 +115,21 @@ pub(crate) async fn record(args: &RecordArgs, context: &mut Context) -> Result<D
     let driver = Driver::new(Arc::new(MemoryStore::new()), transport, Arc::clone(&context.clock));
     let (done, outcome) = run(driver, &asked, asked.options(max_pages).with_concurrency(1), context).await?;
     recording.end_run(outcome.as_str()).map_err(|e| Failure::work(chain(&e)))?;
-    note(format!("recorded into {}; `lamplighter replay {}` lists from it", args.into.display(), args.into.display()));
+    note(format!(
+        "recorded into {}; `lamplighter replay {}` lists from it",
+        args.into.display(),
+        args.into.display()
+    ));
     Ok(done)
 }
 
 /// Runs a driver to its end and tells how it went.
-async fn run(driver: Driver, asked: &Asked, options: RunOptions, context: &mut Context) -> Result<(Done, RunOutcome)> {
+async fn run(
+    driver: Driver,
+    asked: &Asked,
+    options: RunOptions,
+    context: &mut Context,
+) -> Result<(Done, RunOutcome)> {
     let progress = Arc::new(Progress::new());
     let driver = driver.observed_by(Arc::clone(&progress) as _);
     let begun = Instant::now();
@@ -151,7 +164,8 @@ fn stop_on_signals(stop: StopHandle, progress: Arc<Progress>) -> Arc<AtomicBool>
                 std::process::exit(130);
             }
             stop.stop();
-            progress.say("stopping after the current page; once more stops at once (and loses nothing either)");
+            progress
+                .say("stopping after the current page; once more stops at once (and loses nothing either)");
         }
     });
     stopped
@@ -178,7 +192,8 @@ async fn interrupted() -> bool {
 
 /// A run as scripts see it.
 pub(crate) fn report_json(report: &RunReport, seconds: f64) -> Value {
-    let gaps: Vec<Value> = report.gaps.iter().map(|g| json!({"cursor": g.cursor, "reason": g.reason})).collect();
+    let gaps: Vec<Value> =
+        report.gaps.iter().map(|g| json!({"cursor": g.cursor, "reason": g.reason})).collect();
     json!({
         "lister": report.lister.name,
         "instance": report.lister.instance,
@@ -358,11 +373,16 @@ async fn dry_run(args: &ListArgs, asked: &Asked, context: &mut Context) -> Resul
 }
 
 /// Asks for known gaps again: one run for each lister and set of parameters that has some.
-pub(crate) async fn retry(store: &Arc<dyn SchedulerBackend>, gaps: &[Gap], context: &mut Context) -> Result<Done> {
+pub(crate) async fn retry(
+    store: &Arc<dyn SchedulerBackend>,
+    gaps: &[Gap],
+    context: &mut Context,
+) -> Result<Done> {
     let runs = store.runs(&lamplighter::backend::RunQuery::default(), usize::MAX).await?;
     let mut wanted: Vec<(ListerKey, JsonObject)> = Vec::new();
     for gap in gaps {
-        let parameters = runs.iter().find(|r| r.id == gap.run).map(|r| r.parameters.clone()).unwrap_or_default();
+        let parameters =
+            runs.iter().find(|r| r.id == gap.run).map(|r| r.parameters.clone()).unwrap_or_default();
         if !wanted.contains(&(gap.lister.clone(), parameters.clone())) {
             wanted.push((gap.lister.clone(), parameters));
         }

@@ -44,7 +44,7 @@ pub(crate) async fn tour(args: &TourArgs, context: &mut Context) -> Result<Done>
     let server = pages.serve(Arc::clone(&clock) as _)?;
     let tour = Tour { store: Arc::new(MemoryStore::new()), clock, server };
     let mut told = Told { json: json!({}), whole: true };
-    tour.introduce(context)?;
+    Tour::introduce(context)?;
     tour.list(&pages.upstreams, &mut told, context).await?;
     tour.show_what_is_held(&mut told, context).await?;
     tour.rounds(&mut told, context).await?;
@@ -92,8 +92,11 @@ fn say(context: &mut Context, line: impl AsRef<str>) -> Result<()> {
 }
 
 impl Tour {
-    fn introduce(&self, context: &mut Context) -> Result<()> {
-        say(context, "A tour of lamplighter. Four small forges are served from this machine; no other is asked, and")?;
+    fn introduce(context: &mut Context) -> Result<()> {
+        say(
+            context,
+            "A tour of lamplighter. Four small forges are served from this machine; no other is asked, and",
+        )?;
         say(context, "nothing is kept. The clock is a virtual one: nobody waits.")?;
         say(context, "")?;
         say(context, "1. List every repository of each forge")?;
@@ -128,6 +131,11 @@ impl Tour {
             }
         }
         told.put("upstreams", listed);
+        // The story goes on at a full minute: a retry waits for an odd time.
+        let past = u64::try_from(self.clock.now().as_micros().rem_euclid(60_000_000)).unwrap_or(0);
+        if past > 0 {
+            self.clock.advance(Duration::from_micros(60_000_000 - past));
+        }
         Ok(())
     }
 
@@ -162,7 +170,10 @@ impl Tour {
 
     async fn rounds(&self, told: &mut Told, context: &mut Context) -> Result<()> {
         say(context, "")?;
-        say(context, "3. Decide the next visits, and say why (git; other types wait in queues of their own)")?;
+        say(
+            context,
+            "3. Decide the next visits, and say why (git; other types wait in queues of their own)",
+        )?;
         let first = self.claim(context).await?;
         say(context, "")?;
         say(context, "4. A pretend worker visits them, four at a time. What comes of it is made up:")?;
@@ -173,15 +184,16 @@ impl Tour {
         let answers = self.store.complete(&outcomes, self.clock.now()).await?;
         told.whole &= answers.iter().all(std::result::Result::is_ok);
         let of = |which| made.iter().filter(|(p, _)| *p == which).count();
-        let counts: Vec<String> = Pretended::ALL
-            .iter()
-            .map(|p| format!("{} {}", of(*p), p.as_str().replace('_', " ")))
-            .collect();
+        let counts: Vec<String> =
+            Pretended::ALL.iter().map(|p| format!("{} {}", of(*p), p.as_str().replace('_', " "))).collect();
         say(context, format!("   {}", counts.join(", ")))?;
         self.clock.advance(LATER);
         let now = self.clock.now();
         say(context, "")?;
-        say(context, format!("5. Twenty hours later, decide again: another order, because of what the visits came to"))?;
+        say(
+            context,
+            "5. Twenty hours later, decide again: another order, because of what the visits came to",
+        )?;
         // Before the claim: a lease would be in the way of what is to be explained.
         let held = made.iter().find(|(p, _)| *p == Pretended::Failed);
         let held = held.and_then(|(_, o)| first.iter().find(|v| v.visit == o.visit));
@@ -262,7 +274,10 @@ fn remarks(report: &RunReport) -> Vec<String> {
         ));
     }
     if report.skipped > 0 {
-        remarks.push(format!("{} left out, and counted: what the forge names and does not have", count(report.skipped, "entry")));
+        remarks.push(format!(
+            "{} left out, and counted: what the forge names and does not have",
+            count(report.skipped, "entry")
+        ));
     }
     remarks.extend(report.gaps.iter().map(|g| format!("missing: {}", g.reason)));
     remarks

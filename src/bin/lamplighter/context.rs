@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use lamplighter::backend::{FileStore, MemoryStore, SchedulerBackend, StoreOptions};
 use lamplighter::driver::SystemClock;
-use lamplighter::model::{ListerKey, Timestamp};
 use lamplighter::lister::Secret;
+use lamplighter::model::{ListerKey, Timestamp};
 use lamplighter::testing::VirtualClock;
 use lamplighter::transport::Clock;
 
@@ -125,9 +125,7 @@ fn named(store: &str) -> Result<Place> {
     }
     if store.starts_with("postgres://") || store.starts_with("postgresql://") {
         // The URL may hold a password: it is not repeated.
-        return Err(Failure::usage(
-            "this command is built without PostgreSQL; use --store file:PATH",
-        ));
+        return Err(Failure::usage("this command is built without PostgreSQL; use --store file:PATH"));
     }
     Err(Failure::usage("a store is written file:PATH or memory, as in --store file:./lamplighter.db"))
 }

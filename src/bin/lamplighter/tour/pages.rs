@@ -8,7 +8,8 @@ use futures::FutureExt;
 use lamplighter::model::JsonObject;
 use lamplighter::testing::{Loopback, LoopbackAnswer, LoopbackRequest};
 use lamplighter::transport::{
-    Answer, Answered, Clock, Exchange, Replay, Request, Response, Transport, TransportError, TransportErrorKind,
+    Answer, Answered, Clock, Exchange, Replay, Request, Response, Transport, TransportError,
+    TransportErrorKind,
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -60,7 +61,8 @@ const POSITIONS: [&str; 4] = ["since", "page", "after", "ofs"];
 #[serde(deny_unknown_fields)]
 pub(super) struct Pages {
     pub(super) upstreams: Vec<Upstream>,
-    pages: Vec<Page>,
+    #[serde(rename = "pages")]
+    served: Vec<Page>,
     #[serde(skip)]
     files: Vec<(String, Vec<u8>)>,
 }
@@ -114,14 +116,15 @@ impl Pages {
         };
         let mut pages: Self =
             serde_json::from_slice(&read(INDEX)?).map_err(|e| Failure::usage(format!("{INDEX}: {e}")))?;
-        let names: std::collections::BTreeSet<String> = pages.pages.iter().map(|p| p.file.clone()).collect();
-        pages.files = names.into_iter().map(|name| read(&name).map(|bytes| (name, bytes))).collect::<Result<_>>()?;
+        let names: std::collections::BTreeSet<String> = pages.served.iter().map(|p| p.file.clone()).collect();
+        pages.files =
+            names.into_iter().map(|name| read(&name).map(|bytes| (name, bytes))).collect::<Result<_>>()?;
         Ok(pages)
     }
 
     fn exchanges(&self) -> Result<Vec<Exchange>> {
         let mut exchanges = Vec::new();
-        for page in &self.pages {
+        for page in &self.served {
             let bytes = self.files.iter().find(|(name, _)| *name == page.file).map(|(_, b)| b.clone());
             let mut answer = Answer::new(page.status, bytes.unwrap_or_default());
             for (name, value) in &page.headers {
@@ -164,11 +167,7 @@ fn forge_url(target: &str) -> Option<Url> {
 
 /// The server's own log, as it is written for tests.
 pub(super) fn log_lines(server: &Loopback) -> Vec<Value> {
-    server
-        .log()
-        .iter()
-        .map(|r| json!({"method": r.method.as_str(), "url": forge_url(&r.target)}))
-        .collect()
+    server.log().iter().map(|r| json!({"method": r.method.as_str(), "url": forge_url(&r.target)})).collect()
 }
 
 /// Leads requests for the forges of the tour to the server on loopback: what a name server would
@@ -235,7 +234,7 @@ mod tests {
             }
         }
         let pages = Pages::load(None).unwrap_or_else(|e| panic!("{e:?}"));
-        let named: BTreeSet<String> = pages.pages.iter().map(|p| p.file.clone()).collect();
+        let named: BTreeSet<String> = pages.served.iter().map(|p| p.file.clone()).collect();
         assert_eq!(named, there, "a page that nobody serves, or that is missing");
         let built_in: BTreeSet<&str> = EMBEDDED.iter().map(|(n, _)| *n).filter(|n| *n != INDEX).collect();
         assert_eq!(built_in, there.iter().map(String::as_str).collect());

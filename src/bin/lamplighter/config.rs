@@ -35,8 +35,9 @@ impl Config {
     /// Reads a file; nothing is configured without one.
     pub(crate) fn read(path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else { return Ok(Self::default()) };
-        let text = std::fs::read_to_string(path)
-            .map_err(|e| Failure::usage(format!("the configuration {} cannot be read: {e}", path.display())))?;
+        let text = std::fs::read_to_string(path).map_err(|e| {
+            Failure::usage(format!("the configuration {} cannot be read: {e}", path.display()))
+        })?;
         Self::parse(&text).map_err(|problem| Failure::usage(format!("{}:{problem}", path.display())))
     }
 
@@ -57,7 +58,8 @@ impl Config {
     /// The credentials of a lister's instance: the configured ones, and those of the environment
     /// variable `LAMPLIGHTER_TOKEN_<LISTER>` (several with commas between).
     pub(crate) fn secrets(&self, of: &ListerKey, env: impl Fn(&str) -> Option<String>) -> Vec<Secret> {
-        let configured = self.credentials.get(&of.name).and_then(|i| i.get(&of.instance)).into_iter().flatten();
+        let configured =
+            self.credentials.get(&of.name).and_then(|i| i.get(&of.instance)).into_iter().flatten();
         let mut secrets: Vec<Secret> = configured
             .map(|c| match &c.username {
                 Some(user) => Secret::of_user(user, c.password.clone()),

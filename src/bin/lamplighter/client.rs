@@ -1,6 +1,7 @@
 //! The layers between a driver and a forge: politeness around a client.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lamplighter::lister::{Built, Secret};
 use lamplighter::transport::{
@@ -12,6 +13,9 @@ use crate::context::Context;
 use crate::failure::{Failure, Result, chain};
 use crate::list::real_time;
 use crate::output::note;
+
+/// How long is waited for a limit where waiting takes no time: more than any limit lasts.
+const NO_TIME_AT_ALL: Duration = Duration::from_secs(365 * 86_400);
 
 /// What a forge is told where nobody configured a contact.
 const NO_CONTACT: &str = "no contact given";
@@ -25,7 +29,9 @@ pub(crate) fn polite(built: &Built, secrets: &[Secret], context: &Context) -> Re
 pub(crate) fn http(built: &Built, secrets: &[Secret], context: &Context) -> Result<Http> {
     let here = |url: &Url| matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
     if context.config.contact.is_none() && !built.bases.iter().all(here) {
-        note("no contact is configured: a forge that wants something changed can only block you; set contact= in --config");
+        note(
+            "no contact is configured: a forge that wants something changed can only block you; set contact= in --config",
+        );
     }
     made(options(built, context).with_credentials(credentials(built, secrets)))
 }
@@ -50,7 +56,11 @@ fn made(options: HttpOptions) -> Result<Http> {
 
 /// Retries, limits and the choice of a credential around a client. The waits are real ones,
 /// whatever `--now` says: a forge's limits hold in its own time.
-pub(crate) fn around(client: impl Transport + 'static, built: &Built, secrets: &[Secret]) -> Arc<dyn Transport> {
+pub(crate) fn around(
+    client: impl Transport + 'static,
+    built: &Built,
+    secrets: &[Secret],
+) -> Arc<dyn Transport> {
     let options = PoliteOptions::default().with_bases(built.bases.iter().cloned());
     Arc::new(Polite::new(client, real_time(), credentials(built, secrets), options))
 }
@@ -65,7 +75,8 @@ pub(crate) fn around_on(
 ) -> Arc<dyn Transport> {
     let options = PoliteOptions::default()
         .with_bases(built.bases.iter().cloned())
-        .with_gate(GateOptions::default().with_per_second(None));
+        .with_gate(GateOptions::default().with_per_second(None))
+        .with_longest_wait(NO_TIME_AT_ALL);
     Arc::new(Polite::new(client, clock, credentials(built, secrets), options))
 }
 

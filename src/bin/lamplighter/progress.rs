@@ -30,8 +30,7 @@ struct Told {
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        let told =
-            Told { pages: 0, pending: 0, origins: 0, gaps: 0, last_line: None, untold: false };
+        let told = Told { pages: 0, pending: 0, origins: 0, gaps: 0, last_line: None, untold: false };
         let bar = std::io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::new(0);
             let style = ProgressStyle::with_template("{bar:30} {pos}/{len} pages, {msg}, {eta} left");
@@ -53,7 +52,12 @@ impl Progress {
 impl Told {
     fn line(&self) -> String {
         let gaps = if self.gaps > 0 { format!(", {}", count(self.gaps, "gap")) } else { String::new() };
-        format!("{}, {} known to follow, {}{gaps}", count(self.pages, "page"), self.pending, count(self.origins, "origin"))
+        format!(
+            "{}, {} known to follow, {}{gaps}",
+            count(self.pages, "page"),
+            self.pending,
+            count(self.origins, "origin")
+        )
     }
 }
 
@@ -64,7 +68,12 @@ impl Observer for Progress {
             Event::Started { run, mode, resumed, pending } => {
                 told.pending = *pending;
                 let how = if *resumed { "goes on" } else { "begins" };
-                let text = format!("run {} ({}) {how}, {} pending", run.0, mode.as_str(), count(*pending, "request"));
+                let text = format!(
+                    "run {} ({}) {how}, {} pending",
+                    run.0,
+                    mode.as_str(),
+                    count(*pending, "request")
+                );
                 self.say(&text);
             }
             Event::Page { place, gap, committed, pages } => {
@@ -74,7 +83,11 @@ impl Observer for Progress {
                 if let Some(gap) = gap {
                     told.gaps += 1;
                     let gap = one_line(gap);
-                    self.say(&if gap.contains(place.as_str()) { format!("gap: {gap}") } else { format!("gap: {place}: {gap}") });
+                    self.say(&if gap.contains(place.as_str()) {
+                        format!("gap: {gap}")
+                    } else {
+                        format!("gap: {place}: {gap}")
+                    });
                 }
                 if let Some(bar) = &self.bar {
                     bar.set_length(told.pages + told.pending);

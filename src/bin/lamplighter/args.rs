@@ -1,5 +1,7 @@
 //! The command line, as clap reads it.
 
+#![allow(clippy::doc_markdown, reason = "clap shows these comments on a terminal, as they are")]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -126,6 +126,7 @@ mod tests {
         Timestamp::from_seconds(seconds)
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "the pool speaks of optional credentials")]
     fn id(n: usize) -> Option<CredentialId> {
         Some(CredentialId(n))
     }

@@ -155,8 +155,9 @@ pub(crate) async fn runs(args: &RunsArgs, context: &mut Context) -> Result<Done>
         }
         return Ok(Done::Whole);
     }
-    let mut table =
-        Table::new(&["RUN", "LISTER", "INSTANCE", "MODE", "OUTCOME", "STARTED", "PAGES", "ORIGINS", "GAPS", ""]);
+    let mut table = Table::new(&[
+        "RUN", "LISTER", "INSTANCE", "MODE", "OUTCOME", "STARTED", "PAGES", "ORIGINS", "GAPS", "",
+    ]);
     for run in &runs {
         table.row([
             run.id.0.to_string(),
@@ -171,7 +172,11 @@ pub(crate) async fn runs(args: &RunsArgs, context: &mut Context) -> Result<Done>
             run.error.clone().unwrap_or_default(),
         ]);
     }
-    if table.is_empty() { context.out.line("no run yet")? } else { context.out.table(&table)? }
+    if table.is_empty() {
+        context.out.line("no run yet")?;
+    } else {
+        context.out.table(&table)?;
+    }
     Ok(Done::Whole)
 }
 
@@ -230,7 +235,10 @@ pub(crate) async fn gaps(args: &GapsArgs, context: &mut Context) -> Result<Done>
         context.out.line("no gaps: nothing that was to be listed is known to be missing")?;
     } else {
         context.out.table(&table)?;
-        context.out.line(format!("{}; `lamplighter gaps --retry` asks for all of them now", count(gaps.len() as u64, "gap")))?;
+        context.out.line(format!(
+            "{}; `lamplighter gaps --retry` asks for all of them now",
+            count(gaps.len() as u64, "gap")
+        ))?;
     }
     Ok(Done::Whole)
 }
