@@ -9,7 +9,8 @@
 //!
 //! Implement the four traits; [`SchedulerBackend`] follows by itself. Placement is not yours to
 //! invent: call [`crate::policy::schedule`] inside the transaction that changes a fact, and keep
-//! its answer in one index.
+//! its answer in one index. `testing::conformance::backend` is the suite that the stores here pass;
+//! run it as a value, a `Box<dyn SchedulerBackend>` and an `Arc<dyn SchedulerBackend>`.
 
 mod engine;
 mod error;

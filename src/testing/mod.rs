@@ -1,8 +1,9 @@
 //! What tests of listers, stores and drivers need, here and downstream: a clock that jumps, a
-//! loopback server, and recorded cases.
+//! loopback server, recorded cases, and the suite for stores.
 
 mod case;
 mod clock;
+pub mod conformance;
 mod corpus;
 mod faults;
 mod loopback;

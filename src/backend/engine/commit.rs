@@ -365,6 +365,11 @@ fn finish(
     for part in own.iter().chain(&cursor.flushed) {
         parts::edit_run(t, run, *part, |p| p.pending = p.pending.saturating_sub(1))?;
     }
+    if let Some(part) = own.filter(|_| !cursor.retry && !matches!(end, CursorEnd::Unchanged(_))) {
+        // Asked from its beginning, whatever came of it: what it said before is no longer the base
+        // of a retry.
+        parts::edit_run(t, run, part, |p| p.fresh = true)?;
+    }
     cursor.end = CursorState::Ended;
     match end {
         CursorEnd::Done(digest) => {

@@ -102,7 +102,6 @@ pub(crate) fn follow(
         // What stands for a cursor stands where it stood.
         row.part.clone_from(&asked.row.part);
         row.fingerprint.clone_from(&asked.row.fingerprint);
-        row.begins_part = asked.row.begins_part;
         row.retry = asked.row.retry;
     }
     if let Some(id) = find(t, run, &row.cursor)? {

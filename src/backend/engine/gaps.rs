@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::ctx::{Ctx, lister_row};
+use super::ctx::{Ctx, lister_row, next};
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, scan_prefix};
 use super::rows::{CursorRow, GapRow, RunRow, decode, encode, from_json};
@@ -24,12 +24,13 @@ pub(crate) fn open(
 ) -> Result<()> {
     let key = key(run, &cursor.cursor);
     let known: Option<GapRow> = t.get(keys::GAP, &key)?.map(|b| decode(&b)).transpose()?;
-    let (since, attempts) = match &known {
-        Some(gap) if gap.run == run.record.id.0 => (gap.since, gap.attempts),
-        Some(gap) => (gap.since, gap.attempts.saturating_add(1)),
-        None => (ctx.now, 1),
+    let (number, since, attempts) = match &known {
+        Some(gap) if gap.run == run.record.id.0 => (gap.number, gap.since, gap.attempts),
+        Some(gap) => (gap.number, gap.since, gap.attempts.saturating_add(1)),
+        None => (next(t, "gap")?, ctx.now, 1),
     };
     let row = GapRow {
+        number,
         run: run.record.id.0,
         cursor: cursor.cursor.clone(),
         part: cursor.part.clone(),
@@ -62,7 +63,7 @@ pub(crate) fn under(t: &dyn KvRead, prefix: &[u8]) -> Result<Vec<(Vec<u8>, GapRo
         gaps.push((key.to_vec(), decode::<GapRow>(value)?));
         Ok(ControlFlow::Continue(()))
     })?;
-    gaps.sort_by(|a, b| (a.1.since, &a.0).cmp(&(b.1.since, &b.0)));
+    gaps.sort_by_key(|(_, gap)| (gap.since, gap.number));
     Ok(gaps)
 }
 

@@ -14,6 +14,10 @@ use super::{gaps, rows};
 use crate::backend::{ChangeKind, Result};
 use crate::model::{JsonObject, digest128};
 
+/// Marks what was put together when a run filled a gap of a part: it is kept apart from what the run
+/// itself reads, because the run may still read the whole part from its beginning.
+const RETRIED: u64 = 1 << 63;
+
 /// A part's number and row, where it was ever read.
 pub(crate) fn find(t: &dyn KvRead, lister: u32, part: &str) -> Result<Option<(u32, PartRow)>> {
     let key = K::new().u32(lister).bytes(&digest128(part.as_bytes()));
@@ -186,6 +190,7 @@ pub(crate) fn finish(
     }
     let old = row.generation.map_or(Ok(BTreeMap::new()), |g| readings(t, part, g))?;
     let mut new = readings(t, part, run)?;
+    let in_force = if progress.fresh { run } else { run | RETRIED };
     if !progress.fresh {
         // Only what had been missing was read: the rest is what was read then.
         let rest = if row.staged.is_empty() { row.generation.into_iter().collect() } else { row.staged };
@@ -199,13 +204,13 @@ pub(crate) fn finish(
             all.entry(origin).or_default().add(reading);
         }
         for (origin, reading) in &all {
-            t.put(keys::READING, &keys::reading(part, run, *origin), &encode(reading)?)?;
+            t.put(keys::READING, &keys::reading(part, in_force, *origin), &encode(reading)?)?;
         }
         new = all;
     }
     for other in runs_of(t, part)? {
         // An open run that is still reading the part keeps what it has.
-        if other != run && (row.generation == Some(other) || !is_open(t, other)?) {
+        if other != run && other != in_force && (row.generation == Some(other) || !is_open(t, other)?) {
             delete_prefix(t, keys::READING, &K::new().u32(part).u64(other))?;
         }
     }
@@ -228,7 +233,7 @@ pub(crate) fn finish(
             affected.insert(*origin);
         }
     }
-    row.generation = Some(run);
+    row.generation = Some(in_force);
     row.staged = Vec::new();
     if let Some(fingerprint) = fingerprint {
         row.fingerprint = Some(fingerprint.to_owned());
@@ -272,9 +277,10 @@ pub(crate) fn settle(t: &mut dyn KvTxn, run: u64, keep: bool) -> Result<()> {
         let mine = K::new().u32(part).u64(run);
         if row.generation != Some(run) {
             let any = !keys_of(t, keys::READING, &mine)?.is_empty();
-            if !keep {
+            let spent = row.generation == Some(run | RETRIED) && !progress.fresh;
+            if !keep || spent {
                 delete_prefix(t, keys::READING, &mine)?;
-            } else if any && progress.fresh {
+            } else if progress.fresh {
                 for old in std::mem::take(&mut row.staged).into_iter().filter(|r| *r != run) {
                     if row.generation != Some(old) {
                         delete_prefix(t, keys::READING, &K::new().u32(part).u64(old))?;

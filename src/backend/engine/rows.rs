@@ -312,6 +312,8 @@ pub(crate) struct PendingRow {
 /// A gap.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct GapRow {
+    /// Grows with every gap that is opened.
+    pub(crate) number: u64,
     pub(crate) run: u64,
     /// JSON.
     pub(crate) cursor: String,
@@ -343,7 +345,7 @@ pub(crate) struct PartRunRow {
     pub(crate) pending: u32,
     /// A page of it was read.
     pub(crate) read: bool,
-    /// It was read from its beginning, not only where a gap had been.
+    /// It was asked for from its beginning, not only where a gap had been.
     pub(crate) fresh: bool,
     /// A page of it is missing.
     pub(crate) failed: bool,

@@ -169,7 +169,6 @@ fn choose(
         left -= share.min(left);
         taken.extend(ready.into_iter().take(share));
     }
-    taken.sort_by_key(|t| t.lane != Lane::REQUESTED);
     Ok(taken)
 }
 

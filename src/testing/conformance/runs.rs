@@ -6,9 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::kit::{Drive, HOUR, LEASE, all, at, kind_of, lister, page, plan, plan_of, said, set};
-use crate::backend::{
-    BackendErrorKind, Candidate, EndRun, NewState, RunOutcome, RunQuery, RunStore, SchedulerBackend,
-};
+use crate::backend::{BackendErrorKind, Candidate, EndRun, NewState, RunOutcome, RunQuery, SchedulerBackend};
 use crate::lister::{Coverage, Mode};
 use crate::model::JsonObject;
 
@@ -59,6 +57,8 @@ async fn each_mode_and_parameters_has_its_own_run<B: SchedulerBackend>(store: &B
     let mut other = plan(&[1]);
     other.parameters.insert("topic".to_owned(), json!("rust"));
     let topic = Drive::begin(store, other, at(0)).await;
+    let kept = store.runs(&RunQuery::default(), 1).await.unwrap().remove(0);
+    assert_eq!(json!(kept.parameters), json!({ "topic": "rust" }), "its gaps can be asked for again");
     let ids = set([full.ticket.run, incremental.ticket.run, topic.ticket.run]);
     assert_eq!(ids.len(), 3);
     for drive in [&full, &incremental, &topic] {
@@ -139,7 +139,10 @@ async fn only_complete_and_partial_move_the_state<B: SchedulerBackend>(store: &B
         assert_eq!(ended.lister, before, "{outcome:?} moves nothing");
         assert_eq!(ended.run.error.is_some(), outcome == RunOutcome::Aborted);
     }
-    assert_eq!(kind_of(end(RunOutcome::Complete, 1, before.revision + 7, 2).await), BackendErrorKind::Conflict);
+    assert_eq!(
+        kind_of(end(RunOutcome::Complete, 1, before.revision + 7, 2).await),
+        BackendErrorKind::Conflict
+    );
     assert_eq!(store.lister(&lister(), at(2)).await.unwrap(), before, "a conflict moves nothing");
     // The page was read: the run is continued and ends.
     let drive = Drive::begin(store, plan(&[1]), at(3)).await;
@@ -164,7 +167,9 @@ async fn a_candidate_is_swapped_by_revision<B: SchedulerBackend>(store: &B) {
     assert_eq!(none.state, None);
     let (one, two) = (drive.take(1).await, drive.take(2).await);
     let with = |cursor, revision, n: u64, name: &str| {
-        drive.commit_of(cursor, said().names(&[name])).with_candidate(Candidate::new(revision, Some(json!(n))))
+        drive
+            .commit_of(cursor, said().names(&[name]))
+            .with_candidate(Candidate::new(revision, Some(json!(n))))
     };
     store.commit_page(with(&one, none.revision, 1, "a"), at(0)).await.unwrap();
     let refused = store.commit_page(with(&two, none.revision, 2, "b"), at(0)).await;
@@ -178,10 +183,14 @@ async fn a_candidate_is_swapped_by_revision<B: SchedulerBackend>(store: &B) {
 
 async fn a_run_with_pending_cursors_is_not_over<B: SchedulerBackend>(store: &B) {
     let drive = Drive::begin(store, plan(&[1]), at(0)).await;
-    let early = store.end_run(EndRun::new(drive.ticket, RunOutcome::Complete), at(0)).await;
-    assert_eq!(kind_of(early), BackendErrorKind::Conflict);
+    for claimed in [RunOutcome::Complete, RunOutcome::Partial] {
+        let early = drive.end(claimed).await;
+        assert_eq!((early.run.outcome, early.pending), (RunOutcome::Open, 1));
+        assert_eq!(early.lister.last_finished, None);
+    }
     drive.read(1, said()).await;
-    assert_eq!(drive.end(RunOutcome::Complete).await.run.outcome, RunOutcome::Complete);
+    let ended = drive.end(RunOutcome::Complete).await;
+    assert_eq!((ended.run.outcome, ended.pending), (RunOutcome::Complete, 0));
 }
 
 async fn listers_and_runs_are_remembered<B: SchedulerBackend>(store: &B) {

@@ -5,7 +5,7 @@ use std::future::Future;
 use serde_json::{Value, json};
 
 use super::kit::{Drive, Said, all, at, lister, news, one, origin, part_name, plan, plan_of, said, set};
-use crate::backend::{CursorEnd, PageCommit, RunOutcome, RunStore, SchedulerBackend, Validator};
+use crate::backend::{CursorEnd, PageCommit, RunOutcome, SchedulerBackend, Validator};
 use crate::lister::{Mode, PageBatch};
 use crate::model::{Artifact, NewOrigin};
 
@@ -30,6 +30,12 @@ where
     a_part_under_a_gap_retires_nothing(&make().await).await;
     a_flushed_part_is_not_over(&make().await).await;
     a_validator_comes_with_its_page(&make().await).await;
+    a_part_of_several_pages_waits_for_each(&make().await).await;
+    a_part_that_loops_keeps_its_reading(&make().await).await;
+    several_gaps_of_a_part_are_filled_one_by_one(&make().await).await;
+    a_gap_of_other_parameters_hides_too(&make().await).await;
+    a_part_read_twice_in_a_run_adds_up(&make().await).await;
+    an_open_run_keeps_what_it_has_read_of_a_part(&make().await).await;
     artifacts_outside_any_part_are_arguments(&make().await).await;
 }
 
@@ -40,8 +46,16 @@ fn package(name: &str, suite: &str, version: u64) -> NewOrigin {
     let hour = i64::try_from(version).unwrap();
     origin(name)
         .with_last_update(at(hour))
-        .with_artifact(Artifact::in_object("packages", format!("{suite}/{version}"), json!({ "version": version })))
-        .with_artifact(Artifact::in_list("files", format!("{version:03}"), json!(format!("{name}_{version}"))))
+        .with_artifact(Artifact::in_object(
+            "packages",
+            format!("{suite}/{version}"),
+            json!({ "version": version }),
+        ))
+        .with_artifact(Artifact::in_list(
+            "files",
+            format!("{version:03}"),
+            json!(format!("{name}_{version}")),
+        ))
 }
 
 fn reads(suite: &str, packages: &[(&str, u64)]) -> Said {
@@ -187,7 +201,10 @@ async fn a_gap_in_a_part_is_filled_by_its_retry<B: SchedulerBackend>(store: &B) 
     let counts = drive.done(&first, reads("sid", &[("a", 3)]).next_of("sid", 2)).await;
     assert_eq!(counts.gaps, 0, "the chain reaches what was asked ahead of it: no loop");
     assert_eq!(drive.end(RunOutcome::Complete).await.run.outcome, RunOutcome::Complete);
-    assert_eq!((keys(store, "a").await, keys(store, "b").await), (vec!["sid/3".to_owned()], vec!["sid/3".to_owned()]));
+    assert_eq!(
+        (keys(store, "a").await, keys(store, "b").await),
+        (vec!["sid/3".to_owned()], vec!["sid/3".to_owned()])
+    );
     assert!(keys(store, "c").await.is_empty(), "read from its beginning, it no longer names c");
 }
 
@@ -219,7 +236,11 @@ async fn an_unchanged_item_is_not_asked<B: SchedulerBackend>(store: &B) {
     drive.read(11, said().in_part("one", origin("one").with_archived(true))).await;
     drive.idle().await;
     let ended = drive.prune().await;
-    assert_eq!((ended.run.outcome, ended.gone), (RunOutcome::Complete, 0), "an unchanged item's origins are seen");
+    assert_eq!(
+        (ended.run.outcome, ended.gone),
+        (RunOutcome::Complete, 0),
+        "an unchanged item's origins are seen"
+    );
     // None changed: nothing but the index; and all of them where fingerprints are ignored.
     let drive = Drive::begin(store, plan(&[1]), at(2)).await;
     let counts = drive.read(1, index("v2")).await;
@@ -308,7 +329,10 @@ async fn a_flushed_part_is_not_over<B: SchedulerBackend>(store: &B) {
     let commit = PageCommit::new(drive.ticket, held.ticket, PageBatch::default(), Some(broken));
     store.commit_page(commit, at(1)).await.unwrap();
     drive.end(RunOutcome::Complete).await;
-    assert_eq!((keys(store, "a").await, keys(store, "b").await), (vec!["sid/1".to_owned()], vec!["sid/1".to_owned()]));
+    assert_eq!(
+        (keys(store, "a").await, keys(store, "b").await),
+        (vec!["sid/1".to_owned()], vec!["sid/1".to_owned()])
+    );
     // Whole again, in two flushes and an end.
     let drive = Drive::begin(store, plan(&[1]), at(2)).await;
     let held = drive.take(1).await;
@@ -316,7 +340,144 @@ async fn a_flushed_part_is_not_over<B: SchedulerBackend>(store: &B) {
     drive.flush(&held, reads("sid", &[("b", 2)])).await;
     assert_eq!(keys(store, "a").await, ["sid/1"]);
     drive.done(&held, said().part("sid")).await;
-    assert_eq!((keys(store, "a").await, keys(store, "b").await), (vec!["sid/2".to_owned()], vec!["sid/2".to_owned()]));
+    assert_eq!(
+        (keys(store, "a").await, keys(store, "b").await),
+        (vec!["sid/2".to_owned()], vec!["sid/2".to_owned()])
+    );
+}
+
+async fn a_part_of_several_pages_waits_for_each<B: SchedulerBackend>(store: &B) {
+    // Two pages, each of which says that it reads the part; one of them is flushed.
+    let drive = Drive::begin(store, plan(&[1, 2]), at(0)).await;
+    let (first, second) = (drive.take(1).await, drive.take(2).await);
+    drive.flush(&first, reads("sid", &[("a", 1)])).await;
+    drive.done(&second, reads("sid", &[("b", 1)])).await;
+    assert!(keys(store, "b").await.is_empty(), "the first page is still being read");
+    drive.done(&first, said().part("sid")).await;
+    assert_eq!(
+        (keys(store, "a").await, keys(store, "b").await),
+        (vec!["sid/1".to_owned()], vec!["sid/1".to_owned()])
+    );
+    drive.end(RunOutcome::Complete).await;
+    // The first breaks off after its flush: what the second says then is not the whole part.
+    let drive = Drive::begin(store, plan(&[1, 2]), at(1)).await;
+    let (first, second) = (drive.take(1).await, drive.take(2).await);
+    drive.flush(&first, reads("sid", &[("a", 2)])).await;
+    let broken = CursorEnd::Gap { kind: crate::backend::GapKind::Body, reason: "cut off".to_owned() };
+    let commit = PageCommit::new(drive.ticket, first.ticket, PageBatch::default(), Some(broken));
+    store.commit_page(commit, at(1)).await.unwrap();
+    drive.done(&second, reads("sid", &[("b", 2)])).await;
+    assert_eq!(
+        (keys(store, "a").await, keys(store, "b").await),
+        (vec!["sid/1".to_owned()], vec!["sid/1".to_owned()])
+    );
+}
+
+async fn a_part_that_loops_keeps_its_reading<B: SchedulerBackend>(store: &B) {
+    let drive = Drive::begin(store, plan(&[1]), at(0)).await;
+    drive.read(1, reads("sid", &[("a", 1)]).next_of("sid", 2)).await;
+    drive.read(2, reads("sid", &[("b", 1)])).await;
+    drive.end(RunOutcome::Complete).await;
+    let drive = Drive::begin(store, plan(&[1]), at(1)).await;
+    drive.read(1, reads("sid", &[("a", 2)]).next_of("sid", 2)).await;
+    assert_eq!(drive.read(2, reads("sid", &[("c", 2)]).next_of("sid", 1)).await.gaps, 1);
+    drive.end(RunOutcome::Complete).await;
+    assert_eq!(
+        (keys(store, "a").await, keys(store, "b").await),
+        (vec!["sid/1".to_owned()], vec!["sid/1".to_owned()])
+    );
+}
+
+async fn several_gaps_of_a_part_are_filled_one_by_one<B: SchedulerBackend>(store: &B) {
+    // An item whose page was split in two, both of which fail.
+    let drive = Drive::begin(store, plan(&[1]), at(0)).await;
+    drive.read(1, said().item("sid", "v1", 11)).await;
+    let root = drive.take(11).await;
+    let split = said().follow(12).follow(13);
+    let commit = PageCommit::new(drive.ticket, root.ticket, split.0, Some(CursorEnd::Replaced));
+    assert_eq!(store.commit_page(commit, at(0)).await.unwrap().followed, 2);
+    drive.fails(12).await;
+    drive.fails(13).await;
+    drive.end(RunOutcome::Complete).await;
+    // The first heals, then the other.
+    let drive = Drive::begin(store, plan_of(Mode::Gaps, &[]), at(1)).await;
+    let half = drive.take(12).await;
+    assert_eq!(half.part.as_deref(), Some("sid"), "what stands for a page stands in its part");
+    drive.done(&half, reads("sid", &[("a", 1)])).await;
+    drive.fails(13).await;
+    drive.end(RunOutcome::Complete).await;
+    assert!(keys(store, "a").await.is_empty());
+    let drive = Drive::begin(store, plan_of(Mode::Gaps, &[]), at(2)).await;
+    drive.read(13, reads("sid", &[("b", 1)])).await;
+    assert_eq!(drive.end(RunOutcome::Complete).await.run.outcome, RunOutcome::Complete);
+    assert_eq!(
+        (keys(store, "a").await, keys(store, "b").await),
+        (vec!["sid/1".to_owned()], vec!["sid/1".to_owned()])
+    );
+    let drive = Drive::begin(store, plan(&[1]), at(3)).await;
+    assert_eq!(drive.read(1, said().item("sid", "v1", 11)).await.followed, 0, "the item has succeeded");
+}
+
+async fn a_gap_of_other_parameters_hides_too<B: SchedulerBackend>(store: &B) {
+    let with = |mut plan: crate::backend::RunPlan| {
+        plan.parameters.insert("topic".to_owned(), json!("rust"));
+        plan
+    };
+    let drive = Drive::begin(store, plan(&[1]), at(0)).await;
+    drive.read(1, reads("sid", &[("a", 1), ("dropped", 1)])).await;
+    drive.end(RunOutcome::Complete).await;
+    let drive = Drive::begin(store, plan(&[1]), at(1)).await;
+    drive.read(1, reads("sid", &[("a", 1)])).await;
+    drive.end(RunOutcome::Complete).await;
+    // Other parameters meet a gap in the part; a full run of these sees neither origin.
+    let drive = Drive::begin(store, with(plan(&[5])), at(2)).await;
+    drive.read(5, reads("sid", &[("a", 2)]).next_of("sid", 6)).await;
+    drive.fails(6).await;
+    drive.end(RunOutcome::Complete).await;
+    let drive = Drive::begin(store, plan(&[2]), at(3)).await;
+    drive.read(2, said().names(&["other"])).await;
+    assert_eq!(drive.prune().await.gone, 1);
+    assert!(one(store, "a").await.gone.is_none(), "the gap may hide it");
+    assert!(one(store, "dropped").await.gone.is_some(), "no part names it");
+    // A retry here does not complete the part while the gap there is open.
+    let drive = Drive::begin(store, plan(&[1]), at(4)).await;
+    drive.read(1, reads("sid", &[("a", 3)]).next_of("sid", 7)).await;
+    drive.fails(7).await;
+    drive.end(RunOutcome::Complete).await;
+    let drive = Drive::begin(store, plan_of(Mode::Gaps, &[]), at(4)).await;
+    drive.read(7, reads("sid", &[("b", 3)])).await;
+    drive.end(RunOutcome::Complete).await;
+    assert_eq!(keys(store, "a").await, ["sid/1"]);
+    let drive = Drive::begin(store, with(plan_of(Mode::Gaps, &[])), at(5)).await;
+    drive.read(6, reads("sid", &[("b", 4)])).await;
+    drive.end(RunOutcome::Complete).await;
+    assert!(keys(store, "b").await.contains(&"sid/4".to_owned()));
+}
+
+async fn a_part_read_twice_in_a_run_adds_up<B: SchedulerBackend>(store: &B) {
+    let drive = Drive::begin(store, plan(&[1, 2]), at(0)).await;
+    drive.read(1, reads("sid", &[("a", 1)])).await;
+    assert_eq!(keys(store, "a").await, ["sid/1"]);
+    drive.read(2, reads("sid", &[("a", 2)])).await;
+    assert_eq!(keys(store, "a").await, ["sid/1", "sid/2"]);
+    assert_eq!(one(store, "a").await.last_update, Some(at(2)));
+}
+
+async fn an_open_run_keeps_what_it_has_read_of_a_part<B: SchedulerBackend>(store: &B) {
+    let full = Drive::begin(store, plan(&[1]), at(0)).await;
+    full.read(1, reads("sid", &[("a", 1)]).next_of("sid", 2)).await;
+    // Another run reads the part to its end meanwhile.
+    let other = Drive::begin(store, plan_of(Mode::Incremental, &[5]), at(1)).await;
+    other.read(5, reads("sid", &[("a", 5), ("z", 5)])).await;
+    other.end(RunOutcome::Complete).await;
+    assert_eq!(keys(store, "a").await, ["sid/5"]);
+    full.read(2, reads("sid", &[("b", 1)])).await;
+    full.end(RunOutcome::Complete).await;
+    assert_eq!(
+        (keys(store, "a").await, keys(store, "b").await),
+        (vec!["sid/1".to_owned()], vec!["sid/1".to_owned()])
+    );
+    assert!(keys(store, "z").await.is_empty());
 }
 
 async fn a_validator_comes_with_its_page<B: SchedulerBackend>(store: &B) {
@@ -331,7 +492,8 @@ async fn a_validator_comes_with_its_page<B: SchedulerBackend>(store: &B) {
     store.commit_page(commit, at(0)).await.unwrap_err();
     assert_eq!(stored().await, None, "a validator without its page is lost data");
     let held = taken_over.take(1).await;
-    let commit = taken_over.commit_of(&held, reads("sid", &[("a", 1)])).with_validator(key, validator.clone());
+    let commit =
+        taken_over.commit_of(&held, reads("sid", &[("a", 1)])).with_validator(key, validator.clone());
     store.commit_page(commit, at(0)).await.unwrap();
     assert_eq!(stored().await, Some(validator));
     assert_eq!(store.validator(&lister(), "another credential").await.unwrap(), None);
@@ -342,8 +504,11 @@ async fn artifacts_outside_any_part_are_arguments<B: SchedulerBackend>(store: &B
     drive.read(1, said().origin(package("a", "x", 1).with_argument("own", 1))).await;
     drive.end(RunOutcome::Complete).await;
     let got = one(store, "a").await;
-    assert_eq!(json!(got.extra_loader_arguments), json!({
-        "own": 1, "packages": { "x/1": { "version": 1 } }, "files": ["a_1"],
-    }));
+    assert_eq!(
+        json!(got.extra_loader_arguments),
+        json!({
+            "own": 1, "packages": { "x/1": { "version": 1 } }, "files": ["a_1"],
+        })
+    );
     assert_eq!(got.last_update, Some(at(1)));
 }

@@ -4,7 +4,9 @@ use std::future::Future;
 use std::time::Duration;
 
 use super::kit::{Drive, at, page, plan, plan_of, said};
-use crate::backend::{CursorEnd, Gap, GapKind, GapQuery, RunOutcome, RunStore, SchedulerBackend, gap_retry_after};
+use crate::backend::{
+    CursorEnd, Gap, GapKind, GapQuery, RunOutcome, RunStore, SchedulerBackend, gap_retry_after,
+};
 use crate::lister::Mode;
 
 /// Gaps: opened, retried when due, closed, and never dropped unsaid.
@@ -36,7 +38,10 @@ async fn a_gap_is_kept_and_retried_ever_later<B: SchedulerBackend>(store: &B) {
         let gaps = known(store).await;
         assert_eq!(gaps.len(), 1);
         let gap = &gaps[0];
-        assert_eq!((gap.attempts, gap.since, &gap.cursor, gap.kind), (attempts, at(0), &page(2), GapKind::Status));
+        assert_eq!(
+            (gap.attempts, gap.since, &gap.cursor, gap.kind),
+            (attempts, at(0), &page(2), GapKind::Status)
+        );
         assert_eq!(gap.reason, "500 Internal Server Error");
         assert_eq!(gap.retry_at, now.plus(gap_retry_after(attempts)));
         // Not before it is due …
@@ -82,7 +87,12 @@ async fn a_gap_that_is_about_to_be_asked_is_asked_once<B: SchedulerBackend>(stor
 
 async fn each_good_end_closes_a_gap<B: SchedulerBackend>(store: &B) {
     let part = super::kit::part_name("p");
-    let ends = [CursorEnd::Done(said().digest()), CursorEnd::Unchanged(part), CursorEnd::Replaced, CursorEnd::Skipped];
+    let ends = [
+        CursorEnd::Done(said().digest()),
+        CursorEnd::Unchanged(part),
+        CursorEnd::Replaced,
+        CursorEnd::Skipped,
+    ];
     for (hour, end) in (0..).zip(ends) {
         let drive = Drive::begin(store, plan(&[1, 2]), at(hour)).await;
         drive.fails(1).await;

@@ -7,8 +7,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::backend::{
-    BackendError, BackendErrorKind, ChangeToken, Committed, CursorEnd, EndRun, Ended, GapKind, ImportedOrigin,
-    OriginQuery, OriginStore, PageCommit, PageDigest, PendingCursor, RunOutcome, RunPlan, RunStore, RunTicket,
+    BackendError, BackendErrorKind, ChangeToken, Committed, CursorEnd, EndRun, Ended, GapKind,
+    ImportedOrigin, OriginQuery, OriginStore, PageCommit, PageDigest, PendingCursor, RunOutcome, RunPlan,
+    RunStore, RunTicket,
 };
 use crate::lister::{Follow, FollowKind, Mode, PageBatch, Sighting};
 use crate::model::{ListedOrigin, ListerKey, NewOrigin, OriginKey, Timestamp, VisitType, digest128};
@@ -202,8 +203,10 @@ pub(super) async fn all<B: OriginStore>(store: &B) -> Vec<ListedOrigin> {
     let mut found = Vec::new();
     let mut after = None;
     loop {
-        let page = store.origins(&OriginQuery::everything(), after, 7).await.expect("a page of origins");
+        let page =
+            store.origins(&OriginQuery::everything(), after.clone(), 7).await.expect("a page of origins");
         found.extend(page.origins.into_iter().map(|(_, o)| o));
+        assert!(page.next.is_none() || page.next != after, "a page goes on");
         after = page.next;
         if after.is_none() {
             break;
