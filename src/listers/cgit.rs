@@ -70,6 +70,7 @@ use scraper::ElementRef;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::location;
 use crate::lister::html::{HtmlPage, selector, text};
 use crate::lister::{
     Arguments, ConfigError, Entry, Failure, Lister, ListerError, Page, PageSource, Parameter, ParameterKind,
@@ -465,7 +466,7 @@ fn escaped(href: &str) -> String {
 /// A link made absolute, as pages are told apart: without a fragment or slashes at its end.
 fn web_url(base: &Url, href: &str) -> Option<Url> {
     let mut url = base.join(href.trim()).ok()?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+    if !matches!(url.scheme(), "http" | "https") {
         return None;
     }
     url.set_fragment(None);
@@ -476,12 +477,6 @@ fn web_url(base: &Url, href: &str) -> Option<Url> {
 
 fn same_host(a: &Url, b: &Url) -> bool {
     a.host_str() == b.host_str() && a.port() == b.port()
-}
-
-/// Host, and port where it is not the scheme's own.
-fn location(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// The path of a repository's page below the index, whatever the scheme, the slash at the end, and
@@ -500,21 +495,15 @@ fn date(title: &str) -> Option<Timestamp> {
     let (day, rest) = title.split_once(' ')?;
     let (time, zone) = rest.trim_start().split_once(' ')?;
     let zone = zone.trim();
-    let offset = match zone.strip_prefix('(').and_then(|z| z.strip_suffix(')')) {
-        Some(name) => zone_offset(name).or_else(|| numeric_offset(name))?,
-        None => numeric_offset(zone).or_else(|| zone_offset(zone))?,
-    };
+    let zone = zone.strip_prefix('(').and_then(|z| z.strip_suffix(')')).unwrap_or(zone);
+    let offset = zone_offset(zone).or_else(|| numeric_offset(zone))?;
     Timestamp::parse(&format!("{day}T{time}{offset}")).ok()
 }
 
-/// `+0130` as `+01:30`.
+/// `+0130` as `+01:30`. What is no offset is found out when the whole date is read.
 fn numeric_offset(zone: &str) -> Option<String> {
-    let (sign, digits) = zone.split_at_checked(1)?;
-    let (hours, minutes) = digits.split_at_checked(2)?;
-    let minutes = minutes.strip_prefix(':').unwrap_or(minutes);
-    let digits = |s: &str| s.len() == 2 && s.bytes().all(|b| b.is_ascii_digit());
-    (matches!(sign, "+" | "-") && digits(hours) && digits(minutes))
-        .then(|| format!("{sign}{hours}:{minutes}"))
+    let (hours, minutes) = zone.split_at_checked(3)?;
+    Some(format!("{hours}:{}", minutes.strip_prefix(':').unwrap_or(minutes)))
 }
 
 /// Zone names that mean one offset wherever a server may stand. `CST`, `EST`, `IST`, `BST`, `PST` and

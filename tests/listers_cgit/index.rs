@@ -46,7 +46,10 @@ fn cursors_keep_their_names() {
 fn the_catalogue_makes_it() {
     let build = |given: Value| Registry::builtin().build("cgit", given.as_object().unwrap());
     let made = build(json!({"url": INDEX, "base_git_url": "https://clone.example/"})).unwrap();
-    assert_eq!(made.source.key().to_string(), build(json!({"url": INDEX})).unwrap().source.key().to_string());
+    assert_eq!(made.source.key().to_string(), "cgit of cgit.example");
+    assert_eq!(build(json!({"url": INDEX})).unwrap().source.key(), made.source.key());
+    let named = build(json!({"url": INDEX, "instance": "mine"})).unwrap();
+    assert_eq!(named.source.key().to_string(), "cgit of mine");
     assert!(made.bases.contains(&url(INDEX)));
     assert!(build(json!({"instance": "cgit.example"})).is_ok());
     assert!(build(json!({})).unwrap_err().to_string().contains("url="));
@@ -115,6 +118,8 @@ fn the_pager_is_read_in_each_of_its_shapes() {
     }
     for pager in [
         "",
+        // One page alone needs no mark.
+        "<ul class='pager'><li><a href='/cgit/'>[1]</a></li></ul>",
         "<ul class='pager'><li><a class='current' href='/cgit/'>[1]</a></li></ul>",
         "<ul class='pager'><li><a href='/cgit/'>[1]</a></li><li><a class='current' href='?ofs=50'>[2]</a></li></ul>",
         "<ul class='pager'><li><a class='current' href='/cgit/'>[1]</a></li><li>…</li></ul>",
@@ -152,7 +157,13 @@ fn dates_are_read_where_they_say_one_instant() {
         ("2013-12-02 00:22:14 (IST)", None),
         ("2013-12-02 00:22:14", None),
         ("2013-13-02 00:22:14 +0000", None),
+        ("2013-12-02 00:22:14 +01:30", Some("2013-12-01T22:52:14Z")),
+        ("2013-12-02 00:22:14 CET", Some("2013-12-01T23:22:14Z")),
         ("2013-12-02 00:22:14 +é00", None),
+        ("2013-12-02 00:22:14 0130", None),
+        ("2013-12-02 00:22:14 +01", None),
+        ("2013-12-02 00:22:14 +0x30", None),
+        ("2013-12-02 00:22:14 .0130", None),
         ("yesterday", None),
         ("", None),
     ] {
@@ -186,11 +197,13 @@ fn rows_that_leave_the_host_are_left_out() {
     let rows = row("https://elsewhere.example/r/", "")
         + &row("/cgit/r/", "")
         + &row("mailto:a@b", "")
+        + &row("ftp://cgit.example/cgit/r/", "")
         + &row("/cgit/s//#top", "");
     let batch = read_index(&rows, "").unwrap();
     let keys: Vec<String> = items(&batch).into_iter().map(|(key, _, _)| key).collect();
     assert_eq!(keys, [REPO, "https://cgit.example/cgit/s"]);
-    assert_eq!(skips(&batch), ["leads to another host (elsewhere.example)", "has no link to a page"]);
+    let no_page = "has no link to a page";
+    assert_eq!(skips(&batch), ["leads to another host (elsewhere.example)", no_page, no_page]);
     let all = parse_error(read_index(&row("//elsewhere.example/r/", ""), ""));
     assert!(all.contains("none of the 1 rows") && all.contains("elsewhere.example"), "{all}");
     // A site that redirects to its new host is followed there.

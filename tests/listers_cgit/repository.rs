@@ -48,10 +48,10 @@ fn real_pages_of_odd_names_give_the_clone_link_of_the_table() {
 
 #[test]
 fn a_link_from_the_head_is_escaped() {
-    let link = "<link rel='vcs-git' href='https://h/ü 100%/%C3%bc'/><title>";
+    let link = "<link rel='vcs-git' href='https://h/ü 100%/%C3%bc/%ag%g1%c'/><title>";
     let page = repo_page("/cgit/r/", &[]).replace("<title>", link);
     let batch = read(&cgit(), &at_repo(REPO), page).unwrap();
-    assert_eq!(origins(&batch), ["https://h/%c3%bc%20100%25/%C3%bc"]);
+    assert_eq!(origins(&batch), ["https://h/%c3%bc%20100%25/%C3%bc/%25ag%25g1%25c"]);
 }
 
 #[test]
