@@ -39,7 +39,7 @@
 //!   `the_last_page_and_a_page_past_the_end_end_the_chain`, `the_pager_is_read_in_each_of_its_shapes`,
 //!   `a_pager_that_leaves_the_host_or_marks_no_page_is_an_error`
 //! - reads dates in both forms and with zone names that mean one offset only:
-//!   `dates_are_read_where_they_say_one_instant`
+//!   `dates_are_read_where_they_say_one_instant`, `zone_names_mean_their_offset`
 //! - a repository's page is asked for again only when its date changed:
 //!   `the_fingerprint_is_the_instant_and_nothing_else`, `a_second_listing_costs_the_index_and_what_changed`
 //! - takes `https` before `http` before others, and nothing that needs a key:

@@ -175,6 +175,29 @@ fn dates_are_read_where_they_say_one_instant() {
 }
 
 #[test]
+fn zone_names_mean_their_offset() {
+    for (zones, east) in [
+        ("UTC GMT UT Z WET utc", 0),
+        ("CET WEST", 1),
+        ("CEST EET", 2),
+        ("EEST", 3),
+        ("JST", 9),
+        ("NZST", 12),
+        ("NZDT", 13),
+        ("EDT", -4),
+        ("MDT", -6),
+    ] {
+        for zone in zones.split(' ') {
+            let batch = read_index(&row("/cgit/r/", &format!("2013-12-02 15:00:00 ({zone})")), "").unwrap();
+            // 15 o'clock there, on the day that began in second 1385942400.
+            let updated = Some(Timestamp::from_seconds(1_385_942_400 + (15 - east) * 3600));
+            let expected = CGitCursor::Repo { url: url(REPO), updated, hop: false };
+            assert_eq!(items(&batch)[0].2, expected, "{zone}");
+        }
+    }
+}
+
+#[test]
 fn the_fingerprint_is_the_instant_and_nothing_else() {
     let print = |row: &str| items(&read_index(row, "").unwrap()).remove(0).1;
     let plain = print(&row("/cgit/r/", "2023-07-01 12:00:00 +0000"));
