@@ -84,9 +84,9 @@ fn split_links(header: &str) -> Result<Vec<(&str, &str)>, ListerError> {
     while let Some((_, after)) = rest.split_once('<') {
         let (target, after) =
             after.split_once('>').ok_or_else(|| ListerError::parse("a Link header that breaks off"))?;
-        let (parameters, next) = split_outside_quotes(after);
+        let (parameters, next) = after.split_at(after.find(unquoted(',')).unwrap_or(after.len()));
         let rel = parameters
-            .split(';')
+            .split(unquoted(';'))
             .filter_map(|p| p.split_once('='))
             .find(|(name, _)| name.trim().eq_ignore_ascii_case("rel"))
             .map_or("", |(_, value)| value.trim().trim_matches('"'));
@@ -96,16 +96,13 @@ fn split_links(header: &str) -> Result<Vec<(&str, &str)>, ListerError> {
     Ok(links)
 }
 
-fn split_outside_quotes(text: &str) -> (&str, &str) {
+/// Finds a separator that is in no quoted text, character by character.
+fn unquoted(separator: char) -> impl FnMut(char) -> bool {
     let mut quoted = false;
-    for (i, c) in text.char_indices() {
-        match c {
-            '"' => quoted = !quoted,
-            ',' if !quoted => return text.split_at(i),
-            _ => {}
-        }
+    move |c| {
+        quoted ^= c == '"';
+        c == separator && !quoted
     }
-    (text, "")
 }
 
 fn io(e: std::io::Error) -> ListerError {
@@ -200,6 +197,20 @@ mod tests {
         assert_eq!(r.link("prev").unwrap().unwrap().as_str(), "https://h/p?a=1,2");
         assert_eq!(r.link("first").unwrap(), None);
         assert_eq!(answer("").link("next").unwrap(), None);
+    }
+
+    #[test]
+    fn links_in_quoted_text_are_none() {
+        let next = "<https://h/p?a=3>; rel=next";
+        for title in ["x, <https://h/no>; rel=next", "x; rel=next", "x, y; z"] {
+            let prev = format!("<https://h/p?a=1>; title=\"{title}\"; rel=\"prev\"");
+            for header in [format!("{prev}, {next}"), format!("{next}, {prev}")] {
+                let r = answer("").with_header("link", &header);
+                assert_eq!(r.link("next").unwrap().unwrap().as_str(), "https://h/p?a=3", "{header}");
+                assert_eq!(r.link("prev").unwrap().unwrap().as_str(), "https://h/p?a=1", "{header}");
+            }
+            assert_eq!(answer("").with_header("link", &prev).link("next").unwrap(), None, "{prev}");
+        }
     }
 
     #[test]
