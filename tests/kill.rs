@@ -303,9 +303,9 @@ impl Listing {
         // The kills did hit something: what was held was never answered.
         let held = self.forge.watch.0.lock().unwrap().held.len() as u64;
         assert!(twice >= held, "{twice} pages asked for again, and {held} were never answered");
-        // Past the harness, which keeps what a test prints.
+        // Past the harness, which keeps what a test prints, and may be in the middle of a line.
         let line = format!(
-            "{name}: {kills} kills of {PAGES} pages at concurrency {}: every origin listed, {twice} pages asked for \
+            "\n{name}: {kills} kills of {PAGES} pages at concurrency {}: every origin listed, {twice} pages asked for \
              again, at most {most} after a kill (SEED={})\n",
             self.concurrency, self.seed
         );
