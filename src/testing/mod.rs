@@ -6,10 +6,15 @@ mod clock;
 pub mod conformance;
 mod corpus;
 mod faults;
+mod laws;
 mod loopback;
 mod served;
 
 pub use case::{Case, CaseError, CaseOrigin, CaseRun};
 pub use clock::VirtualClock;
 pub use faults::{Answering, KillPoint, Killer, KillingStore, KillingTransport};
+pub use laws::{BrokenLaw, check_laws};
 pub use loopback::{Loopback, LoopbackAnswer, LoopbackRequest};
+
+#[doc(inline)]
+pub use crate::__lamplighter_laws as laws;

@@ -1,0 +1,138 @@
+//! The laws, for every lister; and that the laws can be broken.
+#![cfg(feature = "testing")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
+
+use lamplighter::testing::laws;
+
+laws!(github_obeys_the_laws, "fixtures/github/basic");
+laws!(pagure_obeys_the_laws, "fixtures/pagure/basic");
+laws!(phabricator_obeys_the_laws, "fixtures/phabricator/basic");
+laws!(phorge_obeys_the_laws, "fixtures/phorge/basic");
+#[cfg(feature = "html")]
+laws!(cgit_obeys_the_laws, "fixtures/cgit/live");
+#[cfg(feature = "html")]
+laws!(cgit_with_odd_repositories_obeys_the_laws, "fixtures/cgit/tabs");
+
+mod broken {
+    //! Sources that break one law each: the check has to find it, or it shows nothing.
+
+    use std::path::PathBuf;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use async_trait::async_trait;
+    use lamplighter::lister::{
+        Arguments, ConfigError, Entry, Failure, ListerError, Page, PageSource, Recovery, Registry, RunInfo,
+    };
+    use lamplighter::model::{JsonObject, ListerKey, NewOrigin, VisitType};
+    use lamplighter::testing::check_laws;
+    use lamplighter::transport::{Request, Response};
+    use serde_json::Value;
+
+    #[derive(Clone, Copy, PartialEq)]
+    enum How {
+        /// It names an origin that is not there.
+        Invents,
+        /// It gives another page each time.
+        Varies,
+        /// It calls every failure nothing.
+        Skips,
+        /// It keeps what came last.
+        Joins,
+    }
+
+    struct Bad {
+        inner: Arc<dyn PageSource>,
+        how: How,
+        reads: AtomicU64,
+    }
+
+    #[async_trait]
+    impl PageSource for Bad {
+        fn key(&self) -> ListerKey {
+            self.inner.key()
+        }
+        fn start(&self, run: &RunInfo) -> Result<Vec<Value>, ListerError> {
+            self.inner.start(run)
+        }
+        fn is_incremental(&self) -> bool {
+            self.inner.is_incremental()
+        }
+        fn read_state(&self, state: &JsonObject, form: u32) -> Result<Option<Value>, ListerError> {
+            self.inner.read_state(state, form)
+        }
+        fn resume(&self, state: &Value, run: &RunInfo) -> Result<Vec<Value>, ListerError> {
+            self.inner.resume(state, run)
+        }
+        fn join(&self, ours: Value, stored: Value) -> Result<Value, ListerError> {
+            if self.how == How::Joins { Ok(ours) } else { self.inner.join(ours, stored) }
+        }
+        fn request(&self, cursor: &Value) -> Result<Request, ListerError> {
+            self.inner.request(cursor)
+        }
+        fn read(
+            &self,
+            cursor: &Value,
+            response: Response,
+            page: &mut Page<Value>,
+        ) -> Result<(), ListerError> {
+            self.inner.read(cursor, response, page)?;
+            match self.how {
+                How::Invents => page.origin(NewOrigin::new("https://nowhere.example/", VisitType::git()))?,
+                How::Varies => page.skip("a reading", self.reads.fetch_add(1, Ordering::SeqCst)),
+                How::Skips | How::Joins => {}
+            }
+            Ok(())
+        }
+        fn recover(&self, cursor: &Value, failure: &Failure) -> Result<Recovery<Value>, ListerError> {
+            if self.how == How::Skips {
+                Ok(Recovery::skip("never mind"))
+            } else {
+                self.inner.recover(cursor, failure)
+            }
+        }
+    }
+
+    fn bad(arguments: &Arguments, how: How) -> Result<Arc<dyn PageSource>, ConfigError> {
+        let inner = Registry::builtin().build(arguments.lister(), arguments.as_json())?.source;
+        Ok(Arc::new(Bad { inner, how, reads: AtomicU64::new(0) }))
+    }
+
+    type Build = fn(&Arguments) -> Result<Arc<dyn PageSource>, ConfigError>;
+
+    async fn broken_law(lister: &str, case: &str, build: Build, requests: usize) -> String {
+        let registry = Registry::builtin();
+        let row = registry.entry(lister).unwrap();
+        let entry = Entry::new(row.name, row.upstream, build)
+            .with_parameters(row.parameters)
+            .with_positions(row.positions);
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(lister).join(case);
+        check_laws(&Registry::new([entry]), &folder, requests).await.unwrap_err().to_string()
+    }
+
+    #[tokio::test]
+    async fn each_broken_law_is_found_and_named() {
+        let invents = broken_law("pagure", "basic", |a| bad(a, How::Invents), 3).await;
+        assert!(
+            invents.contains("a replay lists what its fixture says") && invents.contains("nowhere.example"),
+            "{invents}"
+        );
+        let varies = broken_law("pagure", "basic", |a| bad(a, How::Varies), 3).await;
+        assert!(varies.starts_with("the same bytes give the same page"), "{varies}");
+        let skips = broken_law("pagure", "basic", |a| bad(a, How::Skips), 3).await;
+        assert!(skips.starts_with("a failure is made good by the next run"), "{skips}");
+        let joins = broken_law("github", "basic", |a| bad(a, How::Joins), 3).await;
+        assert!(joins.starts_with("join is commutative"), "{joins}");
+    }
+
+    #[tokio::test]
+    async fn a_fixture_that_shows_nothing_is_refused() {
+        let build: Build = |a| Ok(Registry::builtin().build(a.lister(), a.as_json())?.source);
+        let small = broken_law("github", "range", build, 3).await;
+        assert!(small.contains("2 requests, under 3"), "{small}");
+        let empty = broken_law("pagure", "empty", build, 1).await;
+        assert!(empty.contains("lists no origin"), "{empty}");
+        let once = broken_law("github", "range", build, 2).await;
+        assert!(once.contains("no second run"), "{once}");
+    }
+}
