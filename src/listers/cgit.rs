@@ -61,7 +61,8 @@
 //! - a repository's 404 or 410 is left out, every other failure is a gap:
 //!   `only_a_repository_that_is_gone_is_skipped`, `odd_sites_are_listed_to_their_end`
 //! - no page makes it panic: `no_bytes_make_it_panic`, `no_cut_or_bent_page_makes_it_panic`,
-//!   `no_attribute_makes_it_panic`; nor does a deep one stop the run: the test of `lister::html`
+//!   `no_attribute_makes_it_panic`
+//! - a page deeper or longer than any real one does not stop the run: `a_page_like_no_real_one_is_an_error`
 
 use std::sync::Arc;
 

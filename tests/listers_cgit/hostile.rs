@@ -79,3 +79,20 @@ proptest! {
         holds(&at_repo(REPO), repo_page(&href, &[&clone, &href, &clone]).as_bytes())?;
     }
 }
+
+#[test]
+fn a_page_like_no_real_one_is_an_error() {
+    let deep = |n: usize| "<div>".repeat(n) + &"</div>".repeat(n);
+    for (at, page) in [
+        (at_index(INDEX), index_page(&row("/cgit/r/", ""), "<i></i>")),
+        (at_repo(REPO), repo_page("/cgit/r/", &["https://h/r"]).replace("<title>", "<i></i><title>")),
+    ] {
+        let with = |what: &str| read(&cgit(), &at, page.replace("<i></i>", what));
+        // A parser takes minutes for this one, and its tree may not fit the stack.
+        assert!(parse_error(with(&deep(100_000))).contains("in one another"));
+        assert!(parse_error(with(&"x".repeat(17 << 20))).contains("bytes"));
+        for real in [deep(50), "x".repeat(1 << 20)] {
+            assert!(!with(&real).unwrap().is_empty());
+        }
+    }
+}

@@ -234,19 +234,23 @@ fn a_cut_page_is_an_error() {
 
 #[test]
 fn base_git_url_maps_paths() {
-    let mapped = |index: &str, base: &str, href: &str| {
+    let mapped_at = |answered: &str, index: &str, base: &str, href: &str| {
         let lister = CGit::new(url(index), "i").with_base_git_url(base).unwrap();
         let page = index_page(&row(href, ""), "");
-        let batch = read_from(&lister, &at_index(index), INDEX, page).unwrap();
+        let batch = read_from(&lister, &at_index(index), answered, page).unwrap();
         assert!(batch.follows.is_empty());
         batch.origins[0].origin.url.clone()
     };
+    let mapped = |index: &str, base: &str, href: &str| mapped_at(INDEX, index, base, href);
     for index in
         [INDEX, "https://cgit.example/cgit", "http://cgit.example/cgit", "HTTPS://CGIT.example/CGit/"]
     {
         for base in ["https://clone.example/r", "git://clone.example/r"] {
             for slash in ["", "/"] {
                 let got = mapped(index, &format!("{base}{slash}"), "/cgit/libs/c++.git/");
+                assert_eq!(got, format!("{base}/libs/c++.git"), "{index}");
+                // Where the server does not redirect either.
+                let got = mapped_at(index, index, &format!("{base}{slash}"), "/cgit/libs/c++.git/");
                 assert_eq!(got, format!("{base}/libs/c++.git"), "{index}");
             }
         }
