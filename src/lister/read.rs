@@ -16,6 +16,11 @@ impl Response {
     /// it is HTML, empty or cut; [`ListerErrorKind::Io`] when a spooled body cannot be read.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ListerError> {
         let bytes = self.body.bytes().map_err(io)?;
+        // Keeping track of the place costs as much as reading: only a body that is not as expected
+        // is read once more for it.
+        if let Ok(value) = serde_json::from_slice(&bytes) {
+            return Ok(value);
+        }
         let mut json = serde_json::Deserializer::from_slice(&bytes);
         let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
             let place = e.path().to_string();

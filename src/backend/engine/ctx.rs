@@ -25,6 +25,9 @@ impl Kind {
     }
 }
 
+/// The sequence of origins' numbers.
+const ORIGINS: &str = "origin";
+
 /// A set of which the evidence of a lister depends, by (lister, chunk).
 type Evidence = HashMap<(u32, u64), Option<Chunk>>;
 
@@ -35,6 +38,8 @@ pub(crate) struct Ctx<'e> {
     kinds: Vec<Kind>,
     listers: HashMap<u32, ListerRow>,
     evidence: Evidence,
+    /// The first number given to a new origin in this transaction, and the next to give.
+    born: Option<(u64, u64)>,
 }
 
 impl<'e> Ctx<'e> {
@@ -44,7 +49,33 @@ impl<'e> Ctx<'e> {
             kinds.push(kind(keys::Parts(key).u16(), decode(value)?, policies)?);
             Ok(std::ops::ControlFlow::Continue(()))
         })?;
-        Ok(Self { now, policies, kinds, listers: HashMap::new(), evidence: HashMap::new() })
+        Ok(Self { now, policies, kinds, listers: HashMap::new(), evidence: HashMap::new(), born: None })
+    }
+
+    /// A number for a new origin. The counter is written by [`Ctx::finish`], once for all of them.
+    pub(crate) fn next_origin(&mut self, t: &dyn KvRead) -> Result<u64> {
+        let (first, id) = match self.born {
+            Some(born) => born,
+            None => {
+                let next = last(t, ORIGINS)? + 1;
+                (next, next)
+            }
+        };
+        self.born = Some((first, id + 1));
+        Ok(id)
+    }
+
+    /// Whether an origin was made in this transaction, so that nothing else is known of it.
+    pub(crate) fn is_new(&self, origin: u64) -> bool {
+        self.born.is_some_and(|(first, _)| origin >= first)
+    }
+
+    /// Writes what was only counted so far. To be called at the end of a transaction.
+    pub(crate) fn finish(self, t: &mut dyn KvTxn) -> Result<()> {
+        match self.born {
+            Some((_, next)) => t.put(keys::META, ORIGINS.as_bytes(), &keys::of_u64(next - 1)),
+            None => Ok(()),
+        }
     }
 
     pub(crate) fn kinds(&self) -> &[Kind] {

@@ -136,7 +136,9 @@ impl<S: Kv> Engine<S> {
         self.settle(now)?;
         self.kv.write(|t| {
             let mut ctx = Ctx::new(t, &self.options.policies, now)?;
-            f(t, &mut ctx)
+            let result = f(t, &mut ctx)?;
+            ctx.finish(t)?;
+            Ok(result)
         })
     }
 

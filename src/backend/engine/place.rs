@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::ctx::{Ctx, next};
+use super::ctx::Ctx;
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, scan_prefix};
 use super::rows::{LeaseRow, Listing, OriginRow, Place, Visits, Wishes, corrupt, decode, encode};
@@ -64,7 +64,7 @@ pub(crate) fn create(
     listing: Listing,
 ) -> Result<(u64, OriginRow)> {
     let number = ctx.number_of(t, visit_type)?;
-    let id = next(t, "origin")?;
+    let id = ctx.next_origin(t)?;
     t.put(keys::ORIGIN_KEY, &K::new().bytes(&digest(url, visit_type.as_str())).u64(id), &[])?;
     let row = OriginRow {
         url: url.to_owned(),
@@ -189,7 +189,7 @@ pub(crate) fn place(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, id: u64, row: &mut Ori
         }
     };
     let stays = row.place == new && new.is_none_or(|p| p.waits.is_none());
-    if !stays && t.get(keys::LEASE, &keys::of_u64(id))?.is_none() {
+    if !stays && (ctx.is_new(id) || t.get(keys::LEASE, &keys::of_u64(id))?.is_none()) {
         unqueue(t, id, row)?;
         row.place = new;
         enqueue(t, id, row)?;

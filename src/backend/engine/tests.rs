@@ -107,6 +107,18 @@ fn d14_an_unchanged_listing_writes_no_row_and_no_place() {
 }
 
 #[test]
+fn counters_are_written_once_a_page_and_every_origin_has_a_number_of_its_own() {
+    let engine = Engine::open(Counting::default(), StoreOptions::default()).unwrap();
+    list(&engine, 5000, at(0));
+    let written = engine.kv.writes.lock().unwrap()[&keys::META];
+    // The form, the lister and the run; origins and changes for each of five pages.
+    assert_eq!(written, 3 + 5 * 2);
+    let numbers = engine.kv.read(|t| kv::keys_of(t, keys::ORIGIN, &[])).unwrap();
+    let numbers: Vec<u64> = numbers.iter().map(|key| keys::first_u64(key)).collect();
+    assert_eq!(numbers, (1..=5000).collect::<Vec<_>>(), "the next page goes on after the last one");
+}
+
+#[test]
 fn sets_of_few_runs_are_kept() {
     let engine = Engine::open(Counting::default(), StoreOptions::default()).unwrap();
     for n in 0..60 {

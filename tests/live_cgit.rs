@@ -1,0 +1,203 @@
+//! A real cgit, listed by the real client: what is listed is what is on its disk, and can be cloned.
+//!
+//! Runs where `LAMPLIGHTER_CGIT=required`, as `scripts/test` sets it where cgit and lighttpd are
+//! installed. In CI it must be.
+#![cfg(all(feature = "html", feature = "reqwest", unix))]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail this way")]
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+
+use lamplighter::backend::{MemoryStore, OriginQuery, OriginStore, RunOutcome};
+use lamplighter::driver::{Driver, RunOptions, RunReport};
+use lamplighter::lister::Registry;
+use lamplighter::model::{JsonObject, Timestamp};
+use lamplighter::transport::{Credentials, Http, HttpOptions, Polite, PoliteOptions, SystemClock};
+use tempfile::TempDir;
+use url::Url;
+
+/// What the site shows on a page of its index, and how many repositories it has.
+const INDEX_PAGES: u64 = 4;
+const REPOSITORIES: u64 = 67;
+
+/// The server, and the folder it serves.
+struct Live {
+    script: Child,
+    room: TempDir,
+    url: Url,
+}
+
+impl Live {
+    fn start() -> Self {
+        let room = TempDir::new().unwrap();
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/servers/cgit.sh"))
+            .arg(room.path())
+            .arg(port.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let url = Url::parse(&format!("http://127.0.0.1:{port}/cgit/")).unwrap();
+        let mut live = Self { script, room, url };
+        let mut ready = String::new();
+        BufReader::new(live.script.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        assert_eq!(ready.trim_end(), format!("ready {}", live.url), "the server did not start");
+        live
+    }
+
+    fn on_disk(&self) -> PathBuf {
+        self.room.path().join("git")
+    }
+
+    /// Of each repository on the disk the date that the index shows.
+    fn repositories(&self) -> BTreeMap<PathBuf, Option<Timestamp>> {
+        let table = std::fs::read_to_string(self.room.path().join("repositories")).unwrap();
+        let dated: BTreeMap<PathBuf, Option<Timestamp>> = table
+            .lines()
+            .map(|line| line.split_once('\t').unwrap())
+            .map(|(path, date)| (path.into(), (date != "-").then(|| Timestamp::parse(date).unwrap())))
+            .collect();
+        let mut found = Vec::new();
+        find_repositories(&self.on_disk(), &mut found);
+        let mut found: Vec<PathBuf> =
+            found.iter().map(|path| path.strip_prefix(self.on_disk()).unwrap().to_owned()).collect();
+        found.sort();
+        assert_eq!(found, dated.keys().cloned().collect::<Vec<_>>(), "the table is what is on the disk");
+        dated
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // The script stops its server on this signal, and ends when that has ended.
+        let _ = Command::new("kill").args(["-TERM", &self.script.id().to_string()]).status();
+        let _ = self.script.wait();
+    }
+}
+
+fn find_repositories(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path()) {
+        if entry.join("HEAD").is_file() {
+            found.push(entry);
+        } else if entry.is_dir() {
+            find_repositories(&entry, found);
+        }
+    }
+}
+
+fn git(args: &[&str]) -> Output {
+    Command::new("git")
+        .args(args)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .output()
+        .unwrap()
+}
+
+/// The branches that git says are there, each with its commit. Nothing else is in the output: a
+/// warning would be on the other stream.
+fn branches(args: &[&str]) -> Vec<String> {
+    let output = git(args);
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
+}
+
+async fn list(url: &Url, store: &Arc<MemoryStore>) -> RunReport {
+    let arguments = JsonObject::from_iter([("url".to_owned(), url.as_str().into())]);
+    let built = Registry::builtin().build("cgit", &arguments).unwrap();
+    let clock = Arc::new(SystemClock);
+    let http = Http::new(HttpOptions::new("tests").with_bases(built.bases.iter().cloned())).unwrap();
+    let options = PoliteOptions::default().with_bases(built.bases.iter().cloned());
+    let polite = Polite::new(http, clock.clone(), Arc::new(Credentials::new()), options);
+    let driver = Driver::new(Arc::clone(store) as _, Arc::new(polite), clock);
+    driver.run(built.source, RunOptions::default()).await.unwrap()
+}
+
+fn is_whole(report: &RunReport) {
+    assert_eq!(report.outcome, RunOutcome::Complete, "{report:?}");
+    assert!(report.gaps.is_empty() && report.error.is_none() && report.skipped == 0, "{report:?}");
+    assert_eq!(report.origins(), REPOSITORIES);
+}
+
+/// Whether there is a cgit to be listed. A skip is told past the harness, which keeps what a test
+/// prints.
+fn has_cgit() -> bool {
+    if std::env::var("LAMPLIGHTER_CGIT").is_ok_and(|v| v == "required") {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none(), "in CI a real cgit is required: LAMPLIGHTER_CGIT=required");
+    let line = b"\n!! SKIPPED: a real cgit (LAMPLIGHTER_CGIT=required lists one)\n";
+    std::io::stderr().write_all(line).unwrap();
+    false
+}
+
+#[tokio::test]
+async fn a_real_cgit_is_listed_whole_and_again_for_its_index_alone() {
+    if !has_cgit() {
+        return;
+    }
+    let live = Live::start();
+    let on_disk = live.repositories();
+    assert_eq!(on_disk.len() as u64, REPOSITORIES);
+    let store = Arc::new(MemoryStore::new());
+    let first = list(&live.url, &store).await;
+    is_whole(&first);
+    assert_eq!((first.requests, first.counts.new), (INDEX_PAGES + REPOSITORIES, REPOSITORIES));
+
+    let listed = store.origins(&OriginQuery::everything(), None, 1000).await.unwrap();
+    assert!(listed.next.is_none());
+    let mut by_path = BTreeMap::new();
+    for (_, origin) in &listed.origins {
+        let below = origin.url.strip_prefix(live.url.as_str()).unwrap_or_else(|| panic!("{}", origin.url));
+        // The path that the URL means, by another reader of URLs than the lister is.
+        let path = Url::parse(&format!("file:///{below}")).unwrap().to_file_path().unwrap();
+        let path = path.strip_prefix("/").unwrap().to_owned();
+        assert_eq!(by_path.insert(path, origin.last_update), None, "{} is there twice", origin.url);
+    }
+    assert_eq!(by_path, on_disk);
+    // What makes this listing worth while is really among them.
+    for odd in [
+        "with space.git",
+        "two more  spaces.git",
+        "libs/c++parser.git",
+        "libs/ünïcode.git",
+        "libs/日本語.git",
+        "libs/it's 100%.git",
+        "deep/a/b/c/nested.git",
+        "empty.git",
+    ] {
+        assert!(by_path.contains_key(Path::new(odd)), "{odd}");
+    }
+
+    let mut empty = Vec::new();
+    for (_, origin) in &listed.origins {
+        let below = origin.url.strip_prefix(live.url.as_str()).unwrap();
+        let path = Url::parse(&format!("file:///{below}")).unwrap().to_file_path().unwrap();
+        let folder = live.on_disk().join(path.strip_prefix("/").unwrap());
+        let there = branches(&["ls-remote", "--heads", &origin.url]);
+        // Every repository's commit is its own: this is the right one.
+        let here = branches(&[
+            "--git-dir",
+            folder.to_str().unwrap(),
+            "for-each-ref",
+            "--format=%(objectname) %(refname)",
+            "refs/heads",
+        ]);
+        assert_eq!(there, here, "{}", origin.url);
+        if there.is_empty() {
+            empty.push(path);
+        }
+    }
+    assert_eq!(empty, [Path::new("/empty.git")], "git accepts the URL of the empty one as well");
+
+    let second = list(&live.url, &store).await;
+    is_whole(&second);
+    assert_eq!((second.requests, second.counts.unchanged), (INDEX_PAGES, REPOSITORIES));
+}
