@@ -56,6 +56,7 @@ pub use error::{ConfigError, ListerError, ListerErrorKind};
 pub use page::{Flush, Follow, FollowKind, Page, PageBatch, Sighting, Skip};
 pub use read::{fingerprint, query_param, seconds_date};
 pub use recovery::{Failure, FailureKind, Recovery, Verdict};
+pub(crate) use registry::location;
 pub use registry::{Arguments, Built, Entry, Parameter, ParameterKind, Registry, base_url};
 pub use source::{PageSource, Source, Stateless, WithMemory};
 

@@ -160,9 +160,14 @@ pub fn base_url(arguments: &Arguments) -> Result<(Url, String), ConfigError> {
         }
         (None, None) => return Err(arguments.missing("url= (the base URL) or instance= (its host)")),
     };
+    let instance = instance.unwrap_or_else(|| location(&url));
+    Ok((url, instance))
+}
+
+/// Host, and port where it is not the scheme's own: the usual name of an instance.
+pub(crate) fn location(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
-    let location = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
-    Ok((url, instance.unwrap_or(location)))
+    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
 }
 
 /// A lister made from arguments, with what the transport needs to know.

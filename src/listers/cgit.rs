@@ -70,7 +70,7 @@ use scraper::ElementRef;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::location;
+use super::{location, stays_on_host};
 use crate::lister::html::{HtmlPage, selector, text};
 use crate::lister::{
     Arguments, ConfigError, Entry, Failure, Lister, ListerError, Page, PageSource, Parameter, ParameterKind,
@@ -382,13 +382,7 @@ fn next_page(html: &HtmlPage, base: &Url, rows: usize) -> Result<Option<Url>, Li
     let Some(next) = pages.get(current + 1) else { return Ok(None) };
     let href = next.attr("href").or_else(|| next.select(&link).next()?.attr("href"));
     let Some(next) = href.and_then(|href| base.join(href).ok()) else { return Ok(None) };
-    if !same_host(&next, base) {
-        return Err(ListerError::parse(format!(
-            "the next page is said to be at {:?}, which is not {:?}",
-            location(&next),
-            location(base)
-        )));
-    }
+    stays_on_host(base, &next)?;
     Ok(Some(next))
 }
 

@@ -14,7 +14,7 @@ pub use github::GitHub;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 
-use crate::lister::{Entry, ListerError};
+use crate::lister::{Entry, ListerError, location};
 
 /// The rows of the catalogue.
 #[must_use]
@@ -29,12 +29,6 @@ pub(crate) fn entries() -> Vec<Entry> {
     ]
 }
 
-/// Host, and port where it is not the scheme's own: the usual name of an instance.
-pub(crate) fn location(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"))
-}
-
 /// A URL that a page gave for where it goes on: it must stay on the host (and port) of `base`, and
 /// is asked by the scheme of `base`, because a forge behind a proxy often believes that it is
 /// asked by plain http.
@@ -42,11 +36,21 @@ pub(crate) fn location(url: &Url) -> String {
 /// # Errors
 /// [`crate::lister::ListerErrorKind::Parse`] naming the other host.
 pub(crate) fn on_the_same_host(base: &Url, mut next: Url) -> Result<Url, ListerError> {
-    let (ours, theirs) = (location(base), location(&next));
-    if ours != theirs || next.set_scheme(base.scheme()).is_err() {
-        return Err(ListerError::parse(format!(
-            "the next page is said to be at {theirs:?}, which is not {ours:?}"
-        )));
-    }
+    stays_on_host(base, &next)?;
+    // Between http and https this cannot fail; another scheme has no business here.
+    next.set_scheme(base.scheme()).map_err(|()| elsewhere(base, &next))?;
     Ok(next)
+}
+
+/// Checks that a URL that a page gave for where it goes on stays on the host (and port) of `base`.
+///
+/// # Errors
+/// [`crate::lister::ListerErrorKind::Parse`] naming the other host.
+pub(crate) fn stays_on_host(base: &Url, next: &Url) -> Result<(), ListerError> {
+    if location(base) == location(next) { Ok(()) } else { Err(elsewhere(base, next)) }
+}
+
+fn elsewhere(base: &Url, next: &Url) -> ListerError {
+    let (ours, theirs) = (location(base), location(next));
+    ListerError::parse(format!("the next page is said to be at {theirs:?}, which is not {ours:?}"))
 }
