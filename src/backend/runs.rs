@@ -149,7 +149,7 @@ impl PendingCursor {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct PageDigest {
-    /// Of the bytes.
+    /// Of the bytes: compared only where nothing was found, and zeros where something was.
     pub body: [u8; 16],
     /// Of the origins, items and gone origins found; none where there were none.
     pub content: Option<[u8; 16]>,

@@ -15,8 +15,8 @@ use crate::lister::{
     Failure, FailureKind, Follow, FollowKind, ListerError, ListerErrorKind, Page, PageBatch, PageSource,
     Skip, Verdict,
 };
-use crate::model::{check_origin_url, digest128};
-use crate::transport::{Auth, Clock, Request, Response, Transport};
+use crate::model::{check_origin_url, half};
+use crate::transport::{Auth, Body, Clock, Request, Response, Transport};
 
 /// A run as its pages see it.
 pub(super) struct Run {
@@ -188,7 +188,7 @@ impl Run {
         let source = Arc::clone(&self.source);
         let (cursor, flush_at) = (pending.cursor.clone(), self.flush_at);
         tokio::task::spawn_blocking(move || {
-            let body = digest_reader(&response).unwrap_or_default();
+            let body = response.body.clone();
             let content = Arc::new(std::sync::Mutex::new(Content::default()));
             let seen = Arc::clone(&content);
             let mut page = Page::of_part(part).with_flush(
@@ -209,7 +209,7 @@ impl Run {
                 }
                 std::mem::take(&mut *c).digest()
             });
-            Reading { result, digest: PageDigest::new(body, content.unwrap_or_default()) }
+            Reading { result, digest: digest_of(&body, content.unwrap_or_default()) }
         })
     }
 
@@ -317,7 +317,7 @@ fn read_in_memory(
     response: Response,
     part: Option<Arc<str>>,
 ) -> Reading {
-    let body = response.body.bytes().map(|b| digest128(&b)).unwrap_or_default();
+    let body = response.body.clone();
     let mut page = Page::of_part(part);
     let result = source.read(&pending.cursor, response, &mut page).and_then(|()| page.finish());
     let content = result.as_ref().ok().and_then(|batch| {
@@ -325,7 +325,14 @@ fn read_in_memory(
         content.add(batch);
         content.digest()
     });
-    Reading { result, digest: PageDigest::new(body, content) }
+    Reading { result, digest: digest_of(&body, content) }
+}
+
+/// A page that found something is told from its predecessor by that alone; the body, which may be
+/// large, is read once more only where there was nothing.
+fn digest_of(body: &Body, content: Option<[u8; 16]>) -> PageDigest {
+    let body = if content.is_some() { None } else { digest_body(body).ok() };
+    PageDigest::new(body.unwrap_or_default(), content)
 }
 
 /// A digest of what a page found: the same for two pages that found the same, whatever else (a page
@@ -361,25 +368,17 @@ impl Content {
 
     fn digest(self) -> Option<[u8; 16]> {
         let Self { hash, any } = self;
-        any.then(|| half(&hash.finalize()))
+        any.then(|| half(hash))
     }
 }
 
-fn half(whole: &[u8]) -> [u8; 16] {
-    let mut half = [0; 16];
-    for (to, from) in half.iter_mut().zip(whole) {
-        *to = *from;
-    }
-    half
-}
-
-fn digest_reader(response: &Response) -> std::io::Result<[u8; 16]> {
+fn digest_body(body: &Body) -> std::io::Result<[u8; 16]> {
     let mut hash = Sha256::new();
-    let mut reader = response.body.reader();
+    let mut reader = body.reader();
     loop {
         let piece = std::io::BufRead::fill_buf(&mut reader)?;
         if piece.is_empty() {
-            return Ok(half(&hash.finalize()));
+            return Ok(half(hash));
         }
         hash.update(piece);
         let n = piece.len();
@@ -399,7 +398,7 @@ fn said(response: &Response) -> String {
 }
 
 /// An error and its causes on one line.
-pub(super) fn chain(e: &dyn std::error::Error) -> String {
+pub(crate) fn chain(e: &dyn std::error::Error) -> String {
     let mut line = e.to_string();
     let mut cause = e.source();
     while let Some(e) = cause {

@@ -5,6 +5,8 @@ mod origin;
 mod time;
 mod visit;
 
+use sha2::Digest;
+
 pub use lister::{ListerId, ListerKey, ListerRecord};
 pub use origin::{
     Artifact, ArtifactShape, Disabled, Gone, GoneReason, ListedOrigin, NewOrigin, OriginKey, UrlProblem,
@@ -18,8 +20,12 @@ pub type JsonObject = serde_json::Map<String, serde_json::Value>;
 
 /// The first sixteen bytes of SHA-256: long enough that nobody finds two texts with the same one.
 pub(crate) fn digest128(of: &[u8]) -> [u8; 16] {
-    use sha2::Digest;
-    let whole = sha2::Sha256::digest(of);
+    half(sha2::Sha256::new_with_prefix(of))
+}
+
+/// [`digest128`] of what a hash has been fed.
+pub(crate) fn half(hash: sha2::Sha256) -> [u8; 16] {
+    let whole = hash.finalize();
     let mut half = [0; 16];
     for (to, from) in half.iter_mut().zip(whole.iter()) {
         *to = *from;

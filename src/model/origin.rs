@@ -122,6 +122,10 @@ pub struct NewOrigin {
     pub forge_id: Option<String>,
     /// Whether upstream calls it archived (read-only), where known.
     pub archived: Option<bool>,
+    /// Whether upstream copies it from elsewhere, where known.
+    pub mirror: Option<bool>,
+    /// Whether nothing was ever pushed to it, where known.
+    pub empty: Option<bool>,
     /// Whether the lister wants it visited.
     pub enabled: bool,
 }
@@ -139,6 +143,8 @@ impl NewOrigin {
             forked_from_url: None,
             forge_id: None,
             archived: None,
+            mirror: None,
+            empty: None,
             enabled: true,
         }
     }
@@ -176,6 +182,20 @@ impl NewOrigin {
     #[must_use]
     pub fn with_archived(mut self, archived: impl Into<Option<bool>>) -> Self {
         self.archived = archived.into();
+        self
+    }
+
+    /// Says whether upstream copies it from elsewhere.
+    #[must_use]
+    pub fn with_mirror(mut self, mirror: impl Into<Option<bool>>) -> Self {
+        self.mirror = mirror.into();
+        self
+    }
+
+    /// Says whether nothing was ever pushed to it.
+    #[must_use]
+    pub fn with_empty(mut self, empty: impl Into<Option<bool>>) -> Self {
+        self.empty = empty.into();
         self
     }
 
@@ -326,6 +346,10 @@ pub struct ListedOrigin {
     pub forge_id: Option<String>,
     /// Whether upstream calls it archived, where known.
     pub archived: Option<bool>,
+    /// Whether upstream copies it from elsewhere, where known.
+    pub mirror: Option<bool>,
+    /// Whether nothing was ever pushed to it, where known.
+    pub empty: Option<bool>,
     /// Set when it is gone upstream.
     pub gone: Option<Gone>,
 }
@@ -349,6 +373,8 @@ impl ListedOrigin {
             forked_from_url: origin.forked_from_url,
             forge_id: origin.forge_id,
             archived: origin.archived,
+            mirror: origin.mirror,
+            empty: origin.empty,
             gone: None,
         }
     }

@@ -27,7 +27,7 @@ use serde_json::Value;
 
 use super::{Case, CaseOrigin, CaseRun, KillPoint, Killer, KillingStore, KillingTransport, VirtualClock};
 use crate::backend::{MemoryStore, OriginQuery, OriginStore, RunStore};
-use crate::driver::{Driver, RunOptions, RunReport};
+use crate::driver::{Driver, RunOptions, RunReport, chain};
 use crate::lister::{
     Coverage, Entry, Failure, FollowKind, ListerError, Mode, Page, PageSource, Recovery, Registry, RunInfo,
 };
@@ -396,10 +396,6 @@ fn same(law: &'static str, place: &str, listed: &Origins, expected: &Origins) ->
             only(expected, listed)
         )
     })
-}
-
-fn chain(e: &dyn std::error::Error) -> String {
-    e.source().map_or_else(|| e.to_string(), |cause| format!("{e}: {}", chain(cause)))
 }
 
 /// A source that keeps what it was asked to read.

@@ -221,6 +221,12 @@ fn tell(listing: &mut Listing, origin: &NewOrigin) -> Result<()> {
     if origin.archived.is_some() {
         listing.set_archived(origin.archived);
     }
+    if origin.mirror.is_some() {
+        listing.set_mirror(origin.mirror);
+    }
+    if origin.empty.is_some() {
+        listing.set_empty(origin.empty);
+    }
     if !listing.in_parts() && origin.last_update.is_some() {
         listing.last_update = origin.last_update;
     }

@@ -37,6 +37,8 @@ pub(crate) fn listed(
     new.extra_loader_arguments = parts::arguments(t, id, listing)?;
     new.is_fork = listing.is_fork();
     new.archived = listing.archived();
+    new.mirror = listing.mirror();
+    new.empty = listing.empty();
     new.enabled = listing.enabled();
     if let Some(more) = listing.more.as_deref() {
         new.forked_from_url.clone_from(&more.forked_from);

@@ -60,7 +60,7 @@ pub(crate) struct OriginRow {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Listing {
     pub(crate) lister: u32,
-    flags: u8,
+    flags: u16,
     pub(crate) first_seen: Timestamp,
     /// Microseconds from the first sight to the last one written here; later ones are in sets.
     seen_for: u64,
@@ -78,10 +78,12 @@ pub(crate) struct More {
     pub(crate) gone: Option<Gone>,
 }
 
-const ENABLED: u8 = 1;
+const ENABLED: u16 = 1;
 const FORK_SHIFT: u8 = 1;
 const ARCHIVED_SHIFT: u8 = 3;
-const IN_PARTS: u8 = 1 << 5;
+const IN_PARTS: u16 = 1 << 5;
+const MIRROR_SHIFT: u8 = 6;
+const EMPTY_SHIFT: u8 = 8;
 
 impl Listing {
     pub(crate) fn new(lister: u32, first_seen: Timestamp) -> Self {
@@ -93,7 +95,7 @@ impl Listing {
     }
 
     pub(crate) fn set_enabled(&mut self, enabled: bool) {
-        self.flags = (self.flags & !ENABLED) | u8::from(enabled);
+        self.flags = (self.flags & !ENABLED) | u16::from(enabled);
     }
 
     /// Whether parts of the listing say something of it.
@@ -121,6 +123,22 @@ impl Listing {
         self.set_maybe(ARCHIVED_SHIFT, archived);
     }
 
+    pub(crate) fn mirror(&self) -> Option<bool> {
+        self.maybe(MIRROR_SHIFT)
+    }
+
+    pub(crate) fn set_mirror(&mut self, mirror: Option<bool>) {
+        self.set_maybe(MIRROR_SHIFT, mirror);
+    }
+
+    pub(crate) fn empty(&self) -> Option<bool> {
+        self.maybe(EMPTY_SHIFT)
+    }
+
+    pub(crate) fn set_empty(&mut self, empty: Option<bool>) {
+        self.set_maybe(EMPTY_SHIFT, empty);
+    }
+
     fn maybe(&self, shift: u8) -> Option<bool> {
         match (self.flags >> shift) & 3 {
             1 => Some(false),
@@ -130,7 +148,7 @@ impl Listing {
     }
 
     fn set_maybe(&mut self, shift: u8, value: Option<bool>) {
-        let bits = value.map_or(0, |v| 1 + u8::from(v));
+        let bits = value.map_or(0, |v| 1 + u16::from(v));
         self.flags = (self.flags & !(3 << shift)) | (bits << shift);
     }
 
@@ -467,6 +485,8 @@ mod tests {
         let mut l = Listing::new(1, Timestamp::EPOCH);
         l.set_fork(Some(true));
         l.set_archived(Some(false));
+        l.set_mirror(Some(true));
+        l.set_empty(Some(false));
         l.set_in_parts();
         l.set_enabled(false);
         assert_eq!(
@@ -475,6 +495,7 @@ mod tests {
         );
         l.set_fork(None);
         l.set_enabled(true);
+        assert_eq!((l.mirror(), l.empty()), (Some(true), Some(false)));
         assert_eq!((l.enabled(), l.is_fork(), l.archived(), l.in_parts()), (true, None, Some(false), true));
     }
 }

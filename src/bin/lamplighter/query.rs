@@ -118,6 +118,8 @@ fn remark(origin: &ListedOrigin) -> String {
         (origin.disabled_by_hand.is_some(), "disabled by hand"),
         (origin.is_fork == Some(true), "fork"),
         (origin.archived == Some(true), "archived"),
+        (origin.mirror == Some(true), "mirror"),
+        (origin.empty == Some(true), "empty"),
     ];
     marks.into_iter().filter(|(is, _)| *is).map(|(_, mark)| mark).collect::<Vec<_>>().join(", ")
 }
@@ -134,6 +136,8 @@ fn origin_json(lister: &ListerKey, o: &ListedOrigin) -> Value {
         "forked_from_url": o.forked_from_url,
         "forge_id": o.forge_id,
         "archived": o.archived,
+        "mirror": o.mirror,
+        "empty": o.empty,
         "extra_loader_arguments": o.extra_loader_arguments,
         "first_seen": o.first_seen,
         "last_seen": o.last_seen,

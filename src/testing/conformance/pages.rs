@@ -37,6 +37,8 @@ async fn facts_survive_a_page<B: SchedulerBackend>(store: &B) {
         .with_forked_from(url("parent"))
         .with_forge_id(42)
         .with_archived(true)
+        .with_mirror(false)
+        .with_empty(true)
         .with_argument("deep", json!({"list": [1, null, "ü"]}))
         .with_enabled(false);
     list(store, Timestamp::from_micros(at(1).as_micros() + 7), said().origin(new.clone())).await;
@@ -45,6 +47,7 @@ async fn facts_survive_a_page<B: SchedulerBackend>(store: &B) {
     assert_eq!(got.first_seen.as_micros(), at(1).as_micros() + 7);
     assert_eq!((got.is_fork, got.forked_from_url), (Some(true), Some(url("parent"))));
     assert_eq!((got.forge_id.as_deref(), got.archived, got.enabled), (Some("42"), Some(true), false));
+    assert_eq!((got.mirror, got.empty), (Some(false), Some(true)));
     assert_eq!(got.extra_loader_arguments, new.extra_loader_arguments);
 }
 
