@@ -72,13 +72,15 @@ fn is_zero(n: &usize) -> bool {
     *n == 0
 }
 
-const ERROR_NAMES: [(TransportErrorKind, &str); 9] = [
+const ERROR_NAMES: [(TransportErrorKind, &str); 11] = [
     (TransportErrorKind::Connect, "connect"),
     (TransportErrorKind::Timeout, "timeout"),
     (TransportErrorKind::Body, "body"),
     (TransportErrorKind::TooLarge, "too_large"),
     (TransportErrorKind::Redirect, "redirect"),
     (TransportErrorKind::Forbidden, "forbidden"),
+    (TransportErrorKind::Challenge, "challenge"),
+    (TransportErrorKind::Encoding, "encoding"),
     (TransportErrorKind::Limited, "limited"),
     (TransportErrorKind::Request, "request"),
     (TransportErrorKind::Other, "other"),

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use http::{HeaderMap, header};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::exchange::without_user;
@@ -310,7 +310,8 @@ impl Book {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(io_at(&path)(e)),
         };
-        let scrub = Scrub::new(&info.secrets);
+        let secrets = info.secrets.iter().map(ExposeSecret::expose_secret).enumerate();
+        let scrub = Scrub::new(secrets.map(|(n, secret)| (secret, format!("redacted-{}", n + 1))));
         let fresh = Manifest {
             form: MANIFEST_FORM,
             lister: info.lister,
