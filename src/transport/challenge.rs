@@ -23,7 +23,10 @@ const WALLS: [Wall; 8] = [
         name: "Anubis",
         header: None,
         titles: &["making sure you're not a bot"],
-        markup: &["<script id=\"anubis_challenge\"", "<script async type=\"module\" src=\"/.within.website/x/cmd/anubis/"],
+        markup: &[
+            "<script id=\"anubis_challenge\"",
+            "<script async type=\"module\" src=\"/.within.website/x/cmd/anubis/",
+        ],
     },
     Wall {
         name: "Cloudflare",
@@ -32,15 +35,38 @@ const WALLS: [Wall; 8] = [
         markup: &["<form id=\"challenge-form\"", "<div id=\"cf-challenge"],
     },
     Wall { name: "AWS WAF", header: Some(("x-amzn-waf-action", "c")), titles: &[], markup: &[] },
-    Wall { name: "DDoS-Guard", header: None, titles: &["ddos-guard"], markup: &["<script src=\"/.well-known/ddos-guard/"] },
+    Wall {
+        name: "DDoS-Guard",
+        header: None,
+        titles: &["ddos-guard"],
+        markup: &["<script src=\"/.well-known/ddos-guard/"],
+    },
     Wall { name: "Sucuri", header: None, titles: &["you are being redirected..."], markup: &[] },
-    Wall { name: "Imperva", header: None, titles: &[], markup: &["<iframe id=\"main-iframe\" src=\"/_incapsula_resource"] },
-    Wall { name: "go-away", header: None, titles: &[], markup: &["<script async type=\"module\" src=\"/.well-known/.git.gammaspectra.live/git/go-away/"] },
+    Wall {
+        name: "Imperva",
+        header: None,
+        titles: &[],
+        markup: &["<iframe id=\"main-iframe\" src=\"/_incapsula_resource"],
+    },
+    Wall {
+        name: "go-away",
+        header: None,
+        titles: &[],
+        markup: &["<script async type=\"module\" src=\"/.well-known/.git.gammaspectra.live/git/go-away/"],
+    },
     // Whoever it is: what such pages have said for ten years.
     Wall {
         name: "a challenge page",
         header: None,
-        titles: &["checking your browser", "verifying you are human", "verify you are human", "one moment, please", "are you a robot", "bot verification", "human verification"],
+        titles: &[
+            "checking your browser",
+            "verifying you are human",
+            "verify you are human",
+            "one moment, please",
+            "are you a robot",
+            "bot verification",
+            "human verification",
+        ],
         markup: &["<h1>checking your browser before accessing"],
     },
 ];
@@ -95,7 +121,9 @@ fn title(page: &str) -> Option<String> {
     let (_, after) = page.split_once("<title")?;
     let (_, text) = after.split_once('>')?;
     let (text, _) = text.split_once("</title")?;
-    let plain = ["&#39;", "&#x27;", "&apos;", "\u{2019}"].iter().fold(text.trim().to_owned(), |t, e| t.replace(e, "'"));
+    let plain = ["&#39;", "&#x27;", "&apos;", "\u{2019}"]
+        .iter()
+        .fold(text.trim().to_owned(), |t, e| t.replace(e, "'"));
     Some(plain.replace('\u{2026}', "..."))
 }
 
@@ -116,8 +144,18 @@ mod tests {
     #[test]
     fn walls_are_known_by_what_only_they_send() {
         for (status, headers, body, name) in [
-            (200, &HTML[..], "<!doctype html><html lang=\"en\"><head><title>Making sure you&#39;re not a bot!</title>", "Anubis"),
-            (200, &HTML, "<html><body><script id=\"anubis_challenge\" type=\"application/json\">{}</script>", "Anubis"),
+            (
+                200,
+                &HTML[..],
+                "<!doctype html><html lang=\"en\"><head><title>Making sure you&#39;re not a bot!</title>",
+                "Anubis",
+            ),
+            (
+                200,
+                &HTML,
+                "<html><body><script id=\"anubis_challenge\" type=\"application/json\">{}</script>",
+                "Anubis",
+            ),
             (200, &[], " \n<html><head><title>\n  Making sure you\u{2019}re not\n a bot!</title>", "Anubis"),
             (403, &[("cf-mitigated", "challenge")], "", "Cloudflare"),
             (503, &HTML, "<!DOCTYPE html><html><head><title>Just a moment...</title>", "Cloudflare"),
@@ -125,10 +163,25 @@ mod tests {
             (202, &[("x-amzn-waf-action", "challenge")], "", "AWS WAF"),
             (405, &[("x-amzn-waf-action", "captcha")], "", "AWS WAF"),
             (403, &HTML, "<html><head><title>DDoS-Guard</title></head>", "DDoS-Guard"),
-            (200, &HTML, "<html><title>You are being redirected...</title><noscript>Javascript is required", "Sucuri"),
-            (200, &HTML, "<html><body><iframe id=\"main-iframe\" src=\"/_Incapsula_Resource?CWUDNSAI=9\"", "Imperva"),
+            (
+                200,
+                &HTML,
+                "<html><title>You are being redirected...</title><noscript>Javascript is required",
+                "Sucuri",
+            ),
+            (
+                200,
+                &HTML,
+                "<html><body><iframe id=\"main-iframe\" src=\"/_Incapsula_Resource?CWUDNSAI=9\"",
+                "Imperva",
+            ),
             (200, &HTML, "<html><head><title>Checking your browser - forge</title>", "a challenge page"),
-            (503, &HTML, "<html><body><h1>Checking your browser before accessing forge.example", "a challenge page"),
+            (
+                503,
+                &HTML,
+                "<html><body><h1>Checking your browser before accessing forge.example",
+                "a challenge page",
+            ),
         ] {
             assert_eq!(of(status, headers, body), Some(name), "{body}");
         }
@@ -138,13 +191,21 @@ mod tests {
     fn what_speaks_of_walls_is_none() {
         for (status, headers, body) in [
             // A list of repositories, one of which is about them.
-            (200, &HTML[..], "<html><head><title>Git repositories</title></head><td>Making sure you're not a bot! Just a moment...</td>"),
+            (
+                200,
+                &HTML[..],
+                "<html><head><title>Git repositories</title></head><td>Making sure you're not a bot! Just a moment...</td>",
+            ),
             (200, &HTML, "<html><title>anubis</title><pre>&lt;script id=\"anubis_challenge\"</pre>"),
             (200, &[("content-type", "application/json")], "<title>Just a moment...</title>"),
             (200, &[], "{\"title\": \"<title>Just a moment...</title>\"}"),
             (200, &HTML, "<html><head><title>Trust a moment...</title>"),
             // What Cloudflare puts into pages that it lets through.
-            (200, &HTML, "<html><title>cgit</title><script src=\"/cdn-cgi/challenge-platform/scripts/jsd/main.js\">"),
+            (
+                200,
+                &HTML,
+                "<html><title>cgit</title><script src=\"/cdn-cgi/challenge-platform/scripts/jsd/main.js\">",
+            ),
             (200, &[("cf-mitigated", "none"), ("server", "cloudflare")], "<html><title>cgit</title>"),
             (304, &[("cf-mitigated", "challenge")], ""),
             (403, &HTML, "<html><head><title>403 Forbidden</title>"),

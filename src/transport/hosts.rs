@@ -11,8 +11,8 @@ use super::guard::Site;
 use super::pool::Flight;
 use super::request::Hop;
 use super::{
-    Auth, Clock, CredentialId, CredentialPool, Credentials, HostGate, PoliteOptions, Standing, TransportError,
-    TransportErrorKind,
+    Auth, Clock, CredentialId, CredentialPool, Credentials, HostGate, PoliteOptions, Standing,
+    TransportError, TransportErrorKind,
 };
 use crate::model::Timestamp;
 

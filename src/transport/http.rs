@@ -232,7 +232,12 @@ impl Http {
 
     /// What takes the host's secrets out of what it sends, where it has any: it may repeat them in a
     /// link or a message, and from there they would go into cursors and logs. Done with the headers.
-    fn echoes(&self, request: &Request, status: StatusCode, headers: &mut HeaderMap) -> Option<Window<Scrub>> {
+    fn echoes(
+        &self,
+        request: &Request,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+    ) -> Option<Window<Scrub>> {
         // A short one is part of many a word: better kept in a page than a page changed.
         let least = if status.is_success() { SHORTEST_IN_A_PAGE } else { 1 };
         let scrub = self.options.credentials.scrub(&request.url, least);

@@ -181,11 +181,7 @@ mod tests {
         assert_eq!(said(403, &[], SPENT), Some((K::Spent, None)));
         assert_eq!(said(403, &[], SECONDARY), Some((K::Secondary, None)));
         assert_eq!(said(429, &[], SECONDARY), Some((K::Secondary, None)));
-        assert_eq!(
-            said(403, &full, SECONDARY),
-            Some((K::Secondary, None)),
-            "the budget is another matter"
-        );
+        assert_eq!(said(403, &full, SECONDARY), Some((K::Secondary, None)), "the budget is another matter");
         assert_eq!(said(403, &empty, SECONDARY), Some((K::Secondary, Some(91))), "both, by GitHub's rules");
         assert_eq!(said(403, &[("retry-after", "30")], SECONDARY), Some((K::Secondary, Some(30))));
         assert_eq!(said(403, &[("retry-after", "30")], "{}"), Some((K::Secondary, Some(30))));

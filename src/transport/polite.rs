@@ -395,7 +395,9 @@ impl<T: Transport> Polite<T> {
     /// A limit of a host to which a redirect led: nobody is led there until it is over.
     fn limited_elsewhere(&self, url: &Url, now: Timestamp, limit: Limit, met: u32) -> Timestamp {
         let least = Duration::from_secs(60).saturating_mul(1 << met.min(LIMITS_IN_A_ROW));
-        let until = now.plus(limit.wait.map_or(least, |said| said.max(Duration::from_secs(1 << met.min(LIMITS_IN_A_ROW)))));
+        let until = now.plus(
+            limit.wait.map_or(least, |said| said.max(Duration::from_secs(1 << met.min(LIMITS_IN_A_ROW)))),
+        );
         self.block(url, until);
         until
     }
@@ -433,7 +435,12 @@ impl Journey<'_> {
     }
 
     /// Adds to what it has waited for limits, if that is not too long.
-    fn may_wait(&mut self, wait: Duration, until: Timestamp, longest: Duration) -> Result<(), TransportError> {
+    fn may_wait(
+        &mut self,
+        wait: Duration,
+        until: Timestamp,
+        longest: Duration,
+    ) -> Result<(), TransportError> {
         let waited = self.waited.saturating_add(wait);
         if waited > longest {
             let context = format!("{}: free again at {until}", self.place);

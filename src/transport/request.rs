@@ -123,6 +123,9 @@ pub struct Request {
     /// The validator that the driver added. Whoever chooses the credential sends it only where it is
     /// that credential's: see [`Request::ask_as`].
     pub condition: Option<Condition>,
+    /// What it takes to be answered, where a forge does not answer everybody: see
+    /// [`Request::needing`].
+    pub needs: Option<Arc<str>>,
     pub(crate) hops: Hops,
 }
 
@@ -140,6 +143,7 @@ impl Request {
             provenance: Provenance::Upstream,
             validate: false,
             condition: None,
+            needs: None,
             hops: Hops::default(),
         }
     }
@@ -196,14 +200,28 @@ impl Request {
         self
     }
 
+    /// Says which credential it needs, with which scope, and where that is made: the error of a
+    /// refusal (401, 403) repeats it.
+    ///
+    /// ```
+    /// # use lamplighter::transport::Request;
+    /// let url = "https://forge.example/api/v4/projects".parse()?;
+    /// let request = Request::get(url).needing("a token with the scope read_api (Preferences, Access tokens)");
+    /// assert!(request.needs.is_some_and(|needs| needs.contains("read_api")));
+    /// # Ok::<(), url::ParseError>(())
+    /// ```
+    #[must_use]
+    pub fn needing(mut self, what: impl Into<Arc<str>>) -> Self {
+        self.needs = Some(what.into());
+        self
+    }
+
     /// Puts the validator of [`Request::condition`] into the headers if it was given to this one who
     /// asks, and takes it out if not.
     pub fn ask_as(&mut self, identity: &Identity) {
         let Some(condition) = &self.condition else { return };
-        let headers = [
-            (header::IF_NONE_MATCH, &condition.etag),
-            (header::IF_MODIFIED_SINCE, &condition.last_modified),
-        ];
+        let headers =
+            [(header::IF_NONE_MATCH, &condition.etag), (header::IF_MODIFIED_SINCE, &condition.last_modified)];
         for (name, value) in headers {
             let value = value.as_deref().filter(|_| condition.identity == *identity);
             match value.and_then(|value| HeaderValue::from_bytes(value.as_bytes()).ok()) {
@@ -248,7 +266,8 @@ mod tests {
         let (ann, bob) = (Identity::stored("ann"), Identity::stored("bob"));
         request.ask_as(&ann);
         assert_eq!(request.headers.len(), 1, "without a condition nothing changes");
-        request.condition = Some(Condition::new(ann.clone(), Some("\"1\"".to_owned()), Some("then".to_owned())));
+        request.condition =
+            Some(Condition::new(ann.clone(), Some("\"1\"".to_owned()), Some("then".to_owned())));
         request.ask_as(&ann);
         assert_eq!(request.headers["if-none-match"], "\"1\"");
         assert_eq!(request.headers["if-modified-since"], "then");

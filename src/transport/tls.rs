@@ -33,7 +33,8 @@ pub(crate) fn tls(roots: &[Vec<u8>]) -> Result<rustls::ClientConfig, TransportEr
 
 /// The certificates of a PEM text: at least one.
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TransportError> {
-    let refused = || TransportError::new(Kind::Other, "a root certificate that was added is no PEM certificate");
+    let refused =
+        || TransportError::new(Kind::Other, "a root certificate that was added is no PEM certificate");
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let found = found.map_err(|e| refused().with_source(e))?;
     if found.is_empty() { Err(refused()) } else { Ok(found) }
