@@ -263,21 +263,20 @@ impl CredentialPool {
     /// Leaves this one out because it met a limit. Returns until when.
     pub fn limited(&mut self, flight: Flight, now: Timestamp, limit: Limit) -> Timestamp {
         let closed = self.landed(flight, |lane, news| {
-            // A wait that is said counts too when it ends at once, so that a limit which says so
-            // for ever does not become a loop.
-            let doubled = |first: Duration| first.saturating_mul(1 << lane.strikes.min(DOUBLED));
-            let wait = match limit.wait {
-                Some(said) => said.max(doubled(Duration::from_secs(1))),
-                None => doubled(UNSAID),
-            };
             if news {
                 lane.limits += 1;
                 lane.strikes = lane.strikes.saturating_add(1);
                 lane.left = Left::Unknown;
-                lane.closed_until = lane.closed_until.max(now.plus(wait));
-            } else if let Some(said) = limit.wait {
-                lane.closed_until = lane.closed_until.max(now.plus(said));
             }
+            // A wait that is said counts too when it ends at once, so that a limit which says so
+            // for ever does not become a loop.
+            let before = lane.strikes.saturating_sub(1).min(DOUBLED);
+            let doubled = |first: Duration| first.saturating_mul(1 << before);
+            let wait = match limit.wait {
+                Some(said) => said.max(doubled(Duration::from_secs(1))),
+                None => doubled(UNSAID),
+            };
+            lane.closed_until = lane.closed_until.max(now.plus(wait));
             lane.closed_until
         });
         closed.unwrap_or(now)
@@ -448,13 +447,13 @@ mod tests {
         let mut pool = pool(1);
         let flights: Vec<_> = (0..4).map(|_| pool.sent(id(0))).collect();
         let late = pool.sent(id(0));
-        for flight in flights {
-            assert_eq!(pool.limited(flight, at(0), limit(None)), at(60));
+        for (n, flight) in (0..).zip(flights) {
+            assert_eq!(pool.limited(flight, at(n), limit(None)), at(60 + n), "a minute after the last one");
         }
         // An answer that left before the limit does not end it.
-        pool.answered(late, at(1), &HeaderMap::new());
-        assert_eq!(pool.choose(at(1)), Choice::WaitUntil(at(60)));
-        assert_eq!(limited(&mut pool, 0, at(60), None), at(180), "the second in a row");
+        pool.answered(late, at(4), &HeaderMap::new());
+        assert_eq!(pool.choose(at(4)), Choice::WaitUntil(at(63)));
+        assert_eq!(limited(&mut pool, 0, at(63), None), at(183), "the second in a row");
     }
 
     #[test]

@@ -4,6 +4,8 @@
 
 mod client;
 mod defects;
+#[cfg(feature = "testing")]
+mod github;
 mod guard;
 mod limits;
 mod polite;
