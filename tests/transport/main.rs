@@ -12,3 +12,5 @@ mod polite;
 mod redirects;
 mod secrets;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
