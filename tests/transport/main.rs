@@ -7,6 +7,8 @@ mod defects;
 #[cfg(feature = "testing")]
 mod github;
 mod guard;
+#[cfg(feature = "testing")]
+mod hostile;
 mod limits;
 mod polite;
 mod redirects;
@@ -14,3 +16,5 @@ mod secrets;
 mod support;
 #[cfg(feature = "tls")]
 mod tls;
+#[cfg(feature = "testing")]
+mod validators;
