@@ -135,12 +135,15 @@ impl<S: std::borrow::Borrow<Scrub>> Window<S> {
 
 /// A secret as it may be written: plain, in a URL, in JSON, in HTML, in base64.
 fn forms(secret: &str) -> Vec<String> {
-    let in_url: String = url::form_urlencoded::byte_serialize(secret.as_bytes()).collect();
+    let encoded = |text: &str| url::form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
+    let in_url = encoded(secret);
     let in_json = serde_json::Value::from(secret).to_string();
     let in_json = in_json.trim_start_matches('"').strip_suffix('"').unwrap_or_default().to_owned();
     let in_html = secret.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let mut forms = vec![
         secret.to_owned(),
+        // In a query that is a parameter of another one, as of a page to log in.
+        encoded(&in_url),
         small_hex(&in_url),
         in_url.replace('+', "%20"),
         small_hex(&in_url.replace('+', "%20")),
@@ -152,7 +155,7 @@ fn forms(secret: &str) -> Vec<String> {
         in_html,
     ];
     for piece in inside(secret.as_bytes()) {
-        forms.push(url::form_urlencoded::byte_serialize(piece.as_bytes()).collect());
+        forms.push(encoded(&piece));
         forms.push(piece);
     }
     forms
@@ -197,6 +200,7 @@ mod tests {
             "s3%2fcr%22t+%26%c3%a9",
             "s3%2Fcr%22t%20%26%C3%A9",
             "s3%2fcr%22t%20%26%c3%a9",
+            "s3%252Fcr%2522t%2B%2526%25C3%25A9",
             r#"s3/cr\"t &é"#,
             r#"s3\/cr\"t &é"#,
             "s3/cr&quot;t &amp;é",
