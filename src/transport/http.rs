@@ -1,4 +1,24 @@
 //! The client: sends a request, follows redirects, takes the body in.
+//!
+//! # Behaviours
+//!
+//! Each with the test in `tests/transport` that fails without it:
+//!
+//! - redirects end, and the URL that answered is kept: `redirects_that_go_nowhere_end`,
+//!   `the_url_that_answered_is_kept`
+//! - upstream leads to no internal address, also by a redirect or a name:
+//!   `an_internal_address_from_upstream_is_refused`, `a_redirect_into_the_network_is_refused`,
+//!   `a_name_that_leads_inside_is_refused_also_after_a_redirect`
+//! - a secret goes to its host only: `a_secret_does_not_go_to_another_host`
+//! - a secret that the forge repeats goes nowhere: `a_forge_that_repeats_secrets_gives_none_away`
+//! - a server that says nothing, or too little, is left: `a_silent_server_is_left_after_a_few_attempts`,
+//!   `a_server_that_gives_a_byte_at_a_time_is_left`
+//! - a body has a greatest size, and nothing is unpacked: `a_body_over_the_limit_is_refused`,
+//!   `a_bomb_does_not_go_off`
+//! - a compressed file is given as the file: `a_compressed_file_comes_as_the_file_it_is`
+//! - a URL has a greatest length: `a_url_of_ten_megabytes_is_not_sent`
+//! - a root certificate can be added, and no other is trusted:
+//!   `https_works_with_a_root_certificate_of_ones_own`, `what_is_no_certificate_is_refused`
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -1,4 +1,28 @@
 //! The shell around a client: retries, limits, and which credential goes.
+//!
+//! # Behaviours
+//!
+//! Each with the test in `tests/transport` that fails without it:
+//!
+//! - of several credentials the first one that is free goes: `d12_the_first_token_that_is_free_goes`
+//! - a secondary limit is no answer: `d1_a_secondary_limit_is_waited_out`
+//! - a limit that says nothing of its end is waited out, longer each time, also without a credential:
+//!   `a_limit_that_says_nothing_is_waited_out`, `a_limit_that_never_ends_does_not_become_a_loop`
+//! - nearly all that the limits allow is asked for: `github_grants_nearly_all_that_its_limits_allow`
+//! - of each budget a reserve is left: `github_keeps_the_reserve`
+//! - nobody asks while told to wait: `github_is_never_asked_while_it_says_wait`
+//! - a limit holds for the next process too: `a_limit_outlives_the_process`
+//! - a credential that the forge refuses is left out, and named by its place:
+//!   `a_refused_token_is_left_out`, `logs_tell_each_attempt_and_no_secret`
+//! - a validator goes with the credential that it was given to: `a_validator_goes_with_its_credential_only`,
+//!   `a_validator_of_a_limited_credential_is_left_out`, `a_run_asks_conditionally_as_whom_it_last_asked`
+//! - a bot wall is an error, and never a page: `a_bot_wall_is_an_error_that_says_what_it_is`,
+//!   `a_bot_wall_is_never_an_empty_list`
+//! - where a redirect leads, the gate of that host holds: `a_redirect_waits_at_the_other_hosts_gate`,
+//!   `hosts_that_redirect_to_each_other_do_not_lock`
+//! - what another host says is not held against a credential:
+//!   `what_is_said_elsewhere_is_not_held_against_a_credential`
+//! - a forge that is down is asked a few times: `d3_a_forge_that_is_down_is_asked_a_few_times_and_waited_for`
 
 use std::fmt;
 use std::ops::ControlFlow;
@@ -127,22 +151,6 @@ impl fmt::Debug for PoliteOptions {
 /// The credential is chosen here, whatever the request says, and before it is sent: a validator goes
 /// only with the credential that it was given to, which is preferred. Where a redirect leads, the gate
 /// of the host there holds. A request may be dropped at any time.
-///
-/// # Behaviours
-///
-/// Each with the test in `tests/transport` that fails without it:
-///
-/// - the first credential that is free goes: `d12_the_first_token_that_is_free_goes`
-/// - a limit without a word on its end is waited out, longer each time, also without a credential:
-///   `a_limit_that_says_nothing_is_waited_out`, `a_limit_that_never_ends_does_not_become_a_loop`
-/// - budgets are spent, and the reserve is left: `github_grants_nearly_all_that_its_limits_allow`,
-///   `github_keeps_the_reserve`
-/// - nobody asks while told to wait, also after a restart: `github_is_never_asked_while_it_says_wait`,
-///   `a_limit_outlives_the_process`
-/// - a refused credential is dropped, and said by its place: `a_refused_token_is_left_out`
-/// - a validator goes with its own credential only: `a_validator_goes_with_its_credential_only`
-/// - bot walls are errors: `a_bot_wall_is_an_error_that_says_what_it_is`
-/// - redirects go through the gate of where they lead: `a_redirect_waits_at_the_other_hosts_gate`
 ///
 /// ```
 /// use std::sync::Arc;
