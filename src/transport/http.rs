@@ -120,8 +120,8 @@ impl Http {
         let mut seen = Vec::new();
         loop {
             let client = self.client(&request, home.as_ref())?;
-            if let (false, Some(hop)) = (seen.is_empty(), &request.hops.0) {
-                hop.to(&request.url).await?;
+            if !seen.is_empty() {
+                request.before_redirect(&request.url).await?;
             }
             let signed = self.options.credentials.sign(request.clone())?;
             let answer = client.execute(outgoing(signed)).await.map_err(|e| self.error(&request, e))?;

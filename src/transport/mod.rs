@@ -6,8 +6,9 @@
 //!
 //! # How to implement a client
 //!
-//! One method. Follow redirects and give the URL that answered; put the secret named by
-//! [`Request::credential`] in last; give an error only where there was no answer.
+//! One method. Follow redirects (await [`Request::before_redirect`] before each) and give the URL
+//! that answered; put the secret named by [`Request::credential`] in last; give an error only where
+//! there was no answer.
 //!
 //! ```
 //! use lamplighter::transport::{Body, Request, Response, Transport, TransportError};

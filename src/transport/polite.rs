@@ -342,7 +342,7 @@ impl<T: Transport> Polite<T> {
             tracing::warn!(url = journey.place, attempt, wall = name, "a bot wall");
             return Next::Break(Err(walled(&journey.place, name)));
         }
-        let elsewhere = Site::of(&response.url).filter(|site| *site != journey.host.site).is_some();
+        let elsewhere = Site::of(&response.url).is_some_and(|site| site != journey.host.site);
         let status = response.status.as_u16();
         let limit = {
             let prefix = beginning(&response);

@@ -314,6 +314,7 @@ impl CredentialPool {
     }
 
     /// What comes back, and whether it is news: nothing was said to the credential since it left.
+    #[expect(clippy::needless_pass_by_value, reason = "it lands once")]
     fn landed<R>(&mut self, flight: Flight, take: impl FnOnce(&mut Lane, bool) -> R) -> Option<R> {
         let Flight { id, limits } = flight;
         self.lane(id).map(|lane| {

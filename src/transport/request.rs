@@ -231,6 +231,27 @@ impl Request {
         }
     }
 
+    /// To be awaited by a client before it follows a redirect to a URL: holds it back as long as the
+    /// host there wants, and gives the place at the host before to others.
+    ///
+    /// # Errors
+    /// [`Limited`](super::TransportErrorKind::Limited) when that would take too long.
+    ///
+    /// ```
+    /// # use lamplighter::transport::Request;
+    /// # futures::executor::block_on(async {
+    /// let request = Request::get("https://forge.example/old".parse()?);
+    /// request.before_redirect(&"https://elsewhere.example/new".parse()?).await?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// # }).unwrap();
+    /// ```
+    pub async fn before_redirect(&self, to: &Url) -> Result<(), TransportError> {
+        match &self.hops.0 {
+            Some(hop) => hop.to(to).await,
+            None => Ok(()),
+        }
+    }
+
     /// Host and path: what errors, spans and logs may show of the URL. The query is left out, as
     /// it may hold a secret.
     #[must_use]

@@ -35,6 +35,7 @@ impl Scrub {
     }
 
     /// Whether there is nothing to look for.
+    #[cfg(any(test, feature = "reqwest"))]
     pub(crate) fn is_empty(&self) -> bool {
         self.needles.is_empty()
     }

@@ -72,7 +72,7 @@ impl GitHub {
     /// Its answer, and how long until it is there.
     fn decide(&self, request: &Request) -> (Response, Duration) {
         let now = self.clock.now().as_micros();
-        let arrives = now + LATENCY.as_micros() as i64;
+        let arrives = now + LATENCY;
         let mut books = self.books.lock().unwrap();
         let books = &mut *books;
         let who = request.credential.map(|id| id.0);
@@ -117,11 +117,12 @@ impl GitHub {
             }
             answer(request, 200, if self.manners.tells { &said } else { &[] }, "[]")
         };
-        (response, LATENCY)
+        (response, Duration::from_micros(LATENCY.unsigned_abs()))
     }
 }
 
-const LATENCY: Duration = Duration::from_millis(40);
+/// How long an answer takes, in microseconds.
+const LATENCY: i64 = 40_000;
 
 #[async_trait]
 impl Transport for GitHub {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use lamplighter::model::Timestamp;
 use lamplighter::transport::{
-    Auth, Credentials, GateOptions, Polite, PoliteOptions, Request, Response, Secret, Transport,
-    TransportError, TransportErrorKind as Kind,
+    Auth, Clock, CredentialId, Credentials, GateOptions, LaneState, LimitStore, Polite, PoliteOptions,
+    Request, Response, Secret, Standing, Transport, TransportError, TransportErrorKind as Kind,
 };
 use url::Url;
 
@@ -254,4 +254,61 @@ async fn a_plain_refusal_is_an_answer() {
         r#"{"message": "Repository access blocked"}"#,
         "not taken away"
     );
+}
+
+/// Two processes: what one of them meets while the other waits holds for both.
+#[tokio::test]
+async fn a_limit_that_another_process_met_is_waited_for() {
+    let store = Arc::new(lamplighter::backend::MemoryStore::new());
+    let clock = TestClock::new();
+    let (kept, at) = (store.clone(), clock.clone());
+    let secrets = tokens(1, &base());
+    let who = secrets.identity(Some(CredentialId(0)));
+    let forge = Forge::new(move |request, before| {
+        Ok(if before == 0 {
+            // The other one meets its limit at the same time.
+            let other =
+                Standing::new(who.clone(), LaneState::new(at.now().plus(Duration::from_secs(600)), 1));
+            let now = at.now();
+            futures::executor::block_on(kept.keep_standings("api.forge.example:443", &[other], now)).unwrap();
+            answer(request, 429, &[("retry-after", "10")], "")
+        } else {
+            answer(request, 200, &[], "")
+        })
+    });
+    let options = PoliteOptions::default().with_limit_store(store.clone());
+    let transport = Polite::new(forge.clone(), clock.clone(), secrets, options);
+    assert_eq!(transport.send(get()).await.unwrap().status, 200);
+    assert_eq!((clock.elapsed(), transport.attempts()), (600, 2));
+    let left = store.standings("api.forge.example:443", clock.now()).await.unwrap();
+    assert!(left.is_empty(), "it is over: {left:?}");
+}
+
+/// A store of limits that is broken costs politeness at a start, and no listing.
+#[tokio::test]
+async fn a_broken_limit_store_stops_nothing() {
+    struct Broken;
+    #[async_trait::async_trait]
+    impl LimitStore for Broken {
+        async fn standings(&self, host: &str, _: Timestamp) -> Result<Vec<Standing>, TransportError> {
+            Err(TransportError::new(Kind::Other, host))
+        }
+        async fn keep_standings(
+            &self,
+            host: &str,
+            _: &[Standing],
+            _: Timestamp,
+        ) -> Result<(), TransportError> {
+            Err(TransportError::new(Kind::Other, host))
+        }
+    }
+    let clock = TestClock::new();
+    let forge = spent_until(&clock, &[50]);
+    let options = PoliteOptions::default().with_limit_store(Arc::new(Broken));
+    let transport = Polite::new(forge.clone(), clock.clone(), tokens(1, &base()), options);
+    let notes = crate::notes::Notes::take();
+    assert_eq!(transport.send(get()).await.unwrap().status, 200);
+    let log = notes.text();
+    assert!(log.contains("limits cannot be read") && log.contains("limits cannot be kept"), "{log}");
+    assert!(log.contains("api.forge.example:443"), "{log}");
 }

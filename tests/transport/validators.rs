@@ -31,6 +31,7 @@ fn forge(secrets: &'static [&'static str]) -> Arc<Forge> {
         let who = request.credential.map_or("anonymous", |id| secrets[id.0]);
         let etag = format!("\"for-{who}\"");
         Ok(match request.headers.get("if-none-match") {
+            None if who == "plain" => answer(request, 200, &[], "[1, 2]"),
             Some(sent) if *sent == *etag => answer(request, 304, &[("etag", &etag)], ""),
             // One that is another's would be taken for this one's.
             Some(sent) => panic!("{who} sent {sent:?}"),
@@ -136,6 +137,9 @@ async fn a_run_asks_conditionally_as_whom_it_last_asked() {
     assert_eq!(run(&["bob", "ann"]).await, [(Some(1), true)], "the same token at another place");
     assert_eq!(run(&["bob"]).await, [(Some(0), false)]);
     assert_eq!(run(&["ann", "bob"]).await, [(Some(1), true)], "what was read last counts");
+    // Without a validator of its own, a reading still takes the place of the one before.
+    assert_eq!(run(&["plain"]).await, [(Some(0), false)]);
+    assert_eq!(run(&["bob"]).await, [(Some(0), false)]);
     assert_eq!(run(&[]).await, [(None, false)]);
     assert_eq!(run(&[]).await, [(None, true)]);
 
