@@ -10,8 +10,8 @@ use lamplighter::lister::Registry;
 use lamplighter::model::JsonObject;
 use lamplighter::testing::{Answering, VirtualClock};
 use lamplighter::transport::{
-    Auth, Credentials, GateOptions, Http, HttpOptions, Polite, PoliteOptions, Request, Response, Transport,
-    TransportError, TransportErrorKind as Kind,
+    Auth, Credentials, GateOptions, Http, HttpOptions, Polite, PoliteOptions, Request, Response,
+    RetryOptions, Transport, TransportError, TransportErrorKind as Kind,
 };
 
 use crate::limits::tokens;
@@ -256,9 +256,12 @@ async fn hosts_that_redirect_to_each_other_do_not_lock() {
     slots[0].set(two.at("b").to_string()).unwrap();
     slots[1].set(one.at("b").to_string()).unwrap();
     let bases = [one.base.clone(), two.base.clone()];
-    let client = Http::new(HttpOptions::new("").with_bases(bases.clone())).unwrap();
-    let options =
-        PoliteOptions::default().with_bases(bases).with_gate(GateOptions::default().with_at_once(1));
+    let client =
+        Http::new(HttpOptions::new("").with_bases(bases.clone()).with_total(Duration::from_secs(5))).unwrap();
+    let options = PoliteOptions::default()
+        .with_bases(bases)
+        .with_gate(GateOptions::default().with_at_once(1))
+        .with_retry(RetryOptions::default().with_attempts(1));
     let polite = Polite::new(client, TestClock::new(), Arc::new(Credentials::new()), options);
     let asked =
         (0..10).map(|n| polite.send(Request::get(if n % 2 == 0 { one.at("a") } else { two.at("a") })));
