@@ -58,6 +58,9 @@ pub(crate) const READING: u8 = 26;
 pub(crate) const PART_OF: u8 = 27;
 /// (Lister, digest of credential and URL) to a validator.
 pub(crate) const VALIDATOR: u8 = 28;
+/// Number to entries of tables whose keys are digests, not yet spread over them: a file's own.
+#[cfg(feature = "file")]
+pub(crate) const TAIL: u8 = 254;
 
 /// How many origins share a set.
 pub(crate) const CHUNK_BITS: u32 = 12;
