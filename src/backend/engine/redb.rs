@@ -203,7 +203,7 @@ fn get<'a>(
     if SCATTERED.contains(&table)
         && let Some(said) = tail.get(fresh, &key)
     {
-        return Ok(said.map(Cow::Borrowed));
+        return Ok(said.as_deref().map(Cow::Borrowed));
     }
     let found = from.get(key.as_slice()).map_err(failed)?;
     Ok(found.map(|value| Cow::Owned(value.value().to_vec())))
@@ -338,7 +338,9 @@ mod tests {
             })
             .unwrap();
             expected.extend(put.iter().chain(&again).map(|k| (k.clone(), round.to_be_bytes().to_vec())));
-            gone.iter().for_each(|k| _ = expected.remove(k));
+            for k in &gone {
+                expected.remove(k);
+            }
             // What fails, and what is only rehearsed, leaves nothing.
             let lost = kv.write(|t| {
                 t.put(table, b"lost", b"")?;

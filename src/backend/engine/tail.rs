@@ -48,9 +48,9 @@ impl Tail {
         encode(&fresh.iter().collect::<Vec<_>>())
     }
 
-    /// What was said last of a key: none where nothing was.
-    pub(crate) fn get<'a>(&'a self, fresh: &'a Entries, key: &[u8]) -> Option<Option<&'a [u8]>> {
-        fresh.get(key).or_else(|| self.entries.get(key)).map(|value| value.as_deref())
+    /// What was said last of a key, where anything was.
+    pub(crate) fn get<'a>(&'a self, fresh: &'a Entries, key: &[u8]) -> Option<&'a Option<Vec<u8>>> {
+        fresh.get(key).or_else(|| self.entries.get(key))
     }
 
     /// The entries of a range, the fresh ones before those that wait.
