@@ -30,6 +30,8 @@ mod seen;
 mod sets;
 mod standings;
 mod store;
+#[cfg(feature = "file")]
+mod tail;
 #[cfg(test)]
 mod tests;
 mod visits;
