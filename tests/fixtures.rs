@@ -183,6 +183,11 @@ async fn github_lists_what_its_fixtures_say() {
 }
 
 #[tokio::test]
+async fn npm_lists_what_its_fixtures_say() {
+    check_all("npm", &[]).await;
+}
+
+#[tokio::test]
 async fn pagure_lists_what_its_fixtures_say() {
     check_all("pagure", &[]).await;
 }

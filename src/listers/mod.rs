@@ -3,6 +3,7 @@
 #[cfg(feature = "html")]
 pub mod cgit;
 pub mod github;
+pub mod npm;
 pub mod pagure;
 pub mod phabricator;
 
@@ -11,6 +12,7 @@ use url::Url;
 #[cfg(feature = "html")]
 pub use cgit::CGit;
 pub use github::GitHub;
+pub use npm::Npm;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 
@@ -23,6 +25,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         #[cfg(feature = "html")]
         cgit::entry(),
         github::entry(),
+        npm::entry(),
         pagure::entry(),
         phabricator::entry(),
         phabricator::phorge_entry(),
