@@ -6,7 +6,6 @@ use lamplighter::testing::laws;
 
 laws!(github_obeys_the_laws, "fixtures/github/basic");
 laws!(npm_obeys_the_laws, "fixtures/npm/basic");
-laws!(npm_of_a_newer_couchdb_obeys_the_laws, "fixtures/npm/couchdb");
 laws!(npm_made_anew_obeys_the_laws, "fixtures/npm/anew");
 laws!(pagure_obeys_the_laws, "fixtures/pagure/basic");
 laws!(phabricator_obeys_the_laws, "fixtures/phabricator/basic");
