@@ -40,6 +40,8 @@
 //! }
 //! ```
 
+#[cfg(feature = "compression")]
+pub(crate) mod compress;
 mod error;
 #[cfg(feature = "html")]
 pub(crate) mod html;
