@@ -2,6 +2,8 @@
 
 #[cfg(feature = "html")]
 pub mod cgit;
+#[cfg(feature = "archives")]
+pub mod crates;
 pub mod github;
 pub mod npm;
 pub mod pagure;
@@ -11,6 +13,8 @@ use url::Url;
 
 #[cfg(feature = "html")]
 pub use cgit::CGit;
+#[cfg(feature = "archives")]
+pub use crates::Crates;
 pub use github::GitHub;
 pub use npm::Npm;
 pub use pagure::Pagure;
@@ -24,6 +28,8 @@ pub(crate) fn entries() -> Vec<Entry> {
     vec![
         #[cfg(feature = "html")]
         cgit::entry(),
+        #[cfg(feature = "archives")]
+        crates::entry(),
         github::entry(),
         npm::entry(),
         pagure::entry(),
