@@ -34,6 +34,9 @@ pub(crate) struct Context {
     store: String,
 }
 
+/// A store, and where it keeps forges' limits.
+type StoreAndLimits = (Arc<dyn SchedulerBackend>, Arc<dyn LimitStore>);
+
 impl Context {
     pub(crate) fn new(common: &Common) -> Result<Self> {
         let config = Config::read(common.config.as_deref())?;
@@ -68,23 +71,14 @@ impl Context {
 
     /// The store, made where there is none yet.
     pub(crate) fn store(&self) -> Result<Arc<dyn SchedulerBackend>> {
-        match named(&self.store)? {
-            Place::Memory => Ok(Arc::new(MemoryStore::new())),
-            Place::File(path) => self.open(&path),
-        }
+        Ok(self.store_and_limits()?.0)
     }
 
     /// The store, made where there is none yet, and where it keeps forges' limits.
-    pub(crate) fn store_and_limits(&self) -> Result<(Arc<dyn SchedulerBackend>, Arc<dyn LimitStore>)> {
+    pub(crate) fn store_and_limits(&self) -> Result<StoreAndLimits> {
         match named(&self.store)? {
-            Place::Memory => {
-                let store = Arc::new(MemoryStore::new());
-                Ok((Arc::clone(&store) as _, store))
-            }
-            Place::File(path) => {
-                let store = self.open_file(&path)?;
-                Ok((Arc::clone(&store) as _, store))
-            }
+            Place::Memory => Ok(both(Arc::new(MemoryStore::new()))),
+            Place::File(path) => Ok(both(self.open(&path)?)),
         }
     }
 
@@ -94,7 +88,7 @@ impl Context {
     }
 
     /// As [`Context::filled_store`], and where it keeps forges' limits.
-    pub(crate) fn filled_store_and_limits(&self) -> Result<(Arc<dyn SchedulerBackend>, Arc<dyn LimitStore>)> {
+    pub(crate) fn filled_store_and_limits(&self) -> Result<StoreAndLimits> {
         match named(&self.store)? {
             Place::Memory => Err(Failure::usage(
                 "--store memory forgets everything at exit, so it never holds what an earlier command stored; \
@@ -104,26 +98,19 @@ impl Context {
                 "there is no store at {}; list or import something first, or name another one: --store file:PATH",
                 path.display()
             ))),
-            Place::File(path) => {
-                let store = self.open_file(&path)?;
-                Ok((Arc::clone(&store) as _, store))
-            }
+            Place::File(path) => Ok(both(self.open(&path)?)),
         }
     }
 
     /// A store to look at and not to change: the one named where it is there, else an empty one.
     pub(crate) fn store_if_any(&self) -> Result<Option<Arc<dyn SchedulerBackend>>> {
         match named(&self.store)? {
-            Place::File(path) if path.exists() => self.open(&path).map(Some),
+            Place::File(path) if path.exists() => Ok(Some(self.open(&path)?)),
             _ => Ok(None),
         }
     }
 
-    fn open(&self, path: &Path) -> Result<Arc<dyn SchedulerBackend>> {
-        Ok(self.open_file(path)?)
-    }
-
-    fn open_file(&self, path: &Path) -> Result<Arc<FileStore>> {
+    fn open(&self, path: &Path) -> Result<Arc<FileStore>> {
         let mut options = StoreOptions::default();
         if self.now.is_none() {
             options = options.with_clock_bound(CLOCK_BOUND);
@@ -154,4 +141,9 @@ fn named(store: &str) -> Result<Place> {
         return Err(Failure::usage("this command is built without PostgreSQL; use --store file:PATH"));
     }
     Err(Failure::usage("a store is written file:PATH or memory, as in --store file:./lamplighter.db"))
+}
+
+/// A store as the two things that it is here.
+fn both<S: SchedulerBackend + LimitStore + 'static>(store: Arc<S>) -> StoreAndLimits {
+    (Arc::clone(&store) as _, store)
 }
