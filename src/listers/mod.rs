@@ -56,7 +56,12 @@ pub(crate) fn on_the_same_host(base: &Url, mut next: Url) -> Result<Url, ListerE
 /// # Errors
 /// [`crate::lister::ListerErrorKind::Parse`] naming the other host.
 pub(crate) fn stays_on_host(base: &Url, next: &Url) -> Result<(), ListerError> {
-    if location(base) == location(next) { Ok(()) } else { Err(elsewhere(base, next)) }
+    if same_host(base, next) { Ok(()) } else { Err(elsewhere(base, next)) }
+}
+
+/// Whether two URLs are of one host and port.
+pub(crate) fn same_host(a: &Url, b: &Url) -> bool {
+    a.host_str() == b.host_str() && a.port() == b.port()
 }
 
 fn elsewhere(base: &Url, next: &Url) -> ListerError {
