@@ -2,19 +2,26 @@
 
 #[cfg(feature = "html")]
 pub mod cgit;
+pub mod gitea;
 pub mod github;
+pub mod gitlab;
 pub mod pagure;
 pub mod phabricator;
+mod scope;
 
+use http::StatusCode;
 use url::Url;
 
 #[cfg(feature = "html")]
 pub use cgit::CGit;
+pub use gitea::Gitea;
 pub use github::GitHub;
+pub use gitlab::GitLab;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 
-use crate::lister::{Entry, ListerError, location};
+use crate::lister::{Entry, Failure, ListerError, Recovery, location};
+use crate::transport::Response;
 
 /// The rows of the catalogue.
 #[must_use]
@@ -22,7 +29,12 @@ pub(crate) fn entries() -> Vec<Entry> {
     vec![
         #[cfg(feature = "html")]
         cgit::entry(),
+        gitea::entry(),
+        gitea::forgejo_entry(),
+        gitea::gogs_entry(),
         github::entry(),
+        gitlab::entry(),
+        gitlab::heptapod_entry(),
         pagure::entry(),
         phabricator::entry(),
         phabricator::phorge_entry(),
@@ -53,4 +65,44 @@ pub(crate) fn stays_on_host(base: &Url, next: &Url) -> Result<(), ListerError> {
 fn elsewhere(base: &Url, next: &Url) -> ListerError {
     let (ours, theirs) = (location(base), location(next));
     ListerError::parse(format!("the next page is said to be at {theirs:?}, which is not {ours:?}"))
+}
+
+/// Where the `Link` header of a page says that the listing goes on.
+///
+/// # Errors
+/// [`crate::lister::ListerErrorKind::Parse`] where the header cannot be read, or leads elsewhere.
+pub(crate) fn next_link(base: &Url, response: &Response) -> Result<Option<Url>, ListerError> {
+    response.link("next")?.map(|link| on_the_same_host(base, link)).transpose()
+}
+
+/// The address of a forge's API: `url` and `path`, which may be there already.
+pub(crate) fn api(url: &Url, path: &[&str]) -> Url {
+    let end = format!("/{}", path.join("/"));
+    let there = url.path().trim_end_matches('/').ends_with(&end);
+    under(url, if there { &[] } else { path })
+}
+
+/// The address of something below `base`, whose query goes. A slash in a segment is escaped.
+pub(crate) fn under(base: &Url, segments: &[&str]) -> Url {
+    let mut url = base.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(segments);
+    }
+    url
+}
+
+/// A gap that says what helps, where a forge refuses: which credential, and which `scope` of it.
+pub(crate) fn refused<C>(failure: &Failure, forge: &str, scope: &str) -> Option<Recovery<C>> {
+    let why = match failure.status() {
+        Some(StatusCode::UNAUTHORIZED) => format!(
+            "{forge} does not know this token, or wants one: it is missing, wrong, expired or revoked; check the credential of this instance"
+        ),
+        Some(StatusCode::FORBIDDEN) => format!(
+            "{forge} refuses, and not for a limit: the credential of this instance lacks the scope ({scope}), or its organization or address is not allowed"
+        ),
+        _ => return None,
+    };
+    Some(Recovery::gap().because(why))
 }

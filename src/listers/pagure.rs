@@ -37,7 +37,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use url::Url;
 
-use super::{location, on_the_same_host};
+use super::{location, on_the_same_host, under};
 use crate::lister::{
     Arguments, ConfigError, Entry, Lister, ListerError, Page, PageSource, Parameter, ParameterKind, RunInfo,
     Source, base_url, seconds_date,
@@ -120,10 +120,7 @@ impl Pagure {
         let mut base = base.clone();
         base.set_query(None);
         base.set_fragment(None);
-        let mut projects = base.clone();
-        if let Ok(mut path) = projects.path_segments_mut() {
-            path.pop_if_empty().extend(["api", "0", "projects"]);
-        }
+        let projects = under(&base, &["api", "0", "projects"]);
         let instance = location(&base);
         let base = base.as_str().trim_end_matches('/').to_owned();
         Self { base, projects, instance, per_page: LARGEST_PAGE }

@@ -1,0 +1,133 @@
+//! Smaller pages in the place of one that fails: one broken repository makes each page with it fail.
+//!
+//! Pages are counted, so a smaller one has to begin at a multiple of its size: each is a proper
+//! divisor of the one before.
+
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+
+use super::GiteaCursor;
+use crate::lister::{Failure, FailureKind, Recovery};
+
+/// A smaller page, in the place of a whole one that fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Piece {
+    /// How many repositories are before it.
+    pub offset: u64,
+    /// How many it holds.
+    pub size: u64,
+    /// Where the repositories end among which one is known to fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fails_before: Option<u64>,
+    /// Whether the one before it failed: then nothing says yet that the forge is well otherwise.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub past: bool,
+    /// Whether nothing follows: it is one repository that fails.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub alone: bool,
+}
+
+impl Piece {
+    fn new(offset: u64, size: u64) -> Self {
+        Self { offset, size, fails_before: None, past: false, alone: false }
+    }
+
+    /// The number of this page among pages of its size.
+    pub(super) fn page(self) -> u64 {
+        (self.offset / self.size.max(1)).saturating_add(1)
+    }
+
+    fn end(self) -> u64 {
+        self.offset.saturating_add(self.size)
+    }
+}
+
+/// The greatest proper divisor.
+fn smaller(size: u64) -> u64 {
+    (2..=size).find(|d| size.is_multiple_of(*d)).map_or(1, |d| size / d)
+}
+
+impl GiteaCursor {
+    /// The cursor of a whole page.
+    fn whole(&self, page: u64, past: bool) -> Self {
+        Self { page, piece: None, past, ..self.clone() }
+    }
+
+    fn piece(&self, piece: Piece) -> Self {
+        Self { piece: Some(piece), ..self.clone() }
+    }
+
+    /// What is before the next whole page after this one, of pages of `limit`.
+    fn end(&self, limit: u64) -> u64 {
+        self.page.saturating_mul(limit)
+    }
+
+    /// The largest piece from an offset on that ends before the next whole page.
+    fn largest(&self, offset: u64, limit: u64) -> Piece {
+        let mut size = limit;
+        while size > 1 && (!offset.is_multiple_of(size) || offset.saturating_add(size) > self.end(limit)) {
+            size = smaller(size);
+        }
+        Piece::new(offset, size.max(1))
+    }
+
+    /// What follows where this page was read and the forge has more, `page` being what it calls the
+    /// next whole one.
+    pub(super) fn read(&self, page: u64, limit: u64) -> Option<Self> {
+        let Some(piece) = self.piece else { return Some(self.whole(page, self.past)) };
+        if piece.alone {
+            return None;
+        }
+        let (end, whole_ends) = (piece.end(), self.end(limit));
+        if end >= whole_ends {
+            return Some(self.whole(self.page.saturating_add(1), self.past));
+        }
+        Some(self.piece(match piece.fails_before {
+            // What is left is known to fail as a whole.
+            Some(bad) if end.saturating_add(piece.size) >= bad && piece.size > 1 => {
+                Piece { offset: end, size: smaller(piece.size), past: false, ..piece }
+            }
+            Some(bad) if end < bad => Piece { offset: end, past: false, ..piece },
+            _ => self.largest(end, limit),
+        }))
+    }
+
+    /// The page failed: smaller ones, or a gap.
+    pub(super) fn failed(&self, failure: &Failure, limit: u64) -> Recovery<Self> {
+        let by_a_repository = matches!(
+            failure.kind,
+            FailureKind::Status(StatusCode::INTERNAL_SERVER_ERROR) | FailureKind::Parse
+        );
+        // Smaller pages are of no use: it is the whole page that is missing.
+        let give_up = || Recovery::replaced(vec![self.whole(self.page, true)]);
+        match self.piece {
+            None if !by_a_repository || self.past || limit <= 1 => Recovery::gap(),
+            None => {
+                let offset = self.page.saturating_sub(1).saturating_mul(limit);
+                let fails_before = Some(self.end(limit));
+                let piece = Piece { fails_before, ..Piece::new(offset, smaller(limit)) };
+                Recovery::replaced(vec![self.piece(piece)])
+            }
+            Some(piece) if piece.alone => {
+                let note = format!("the repository at place {} makes its page fail", piece.end());
+                Recovery::gap().because(note)
+            }
+            Some(_) if !by_a_repository => give_up(),
+            Some(piece) if piece.size > 1 => {
+                let size = smaller(piece.size);
+                Recovery::replaced(vec![self.piece(Piece { size, fails_before: Some(piece.end()), ..piece })])
+            }
+            Some(piece) if piece.past => give_up(),
+            Some(piece) => {
+                let alone = self.piece(Piece { alone: true, ..Piece::new(piece.offset, 1) });
+                let next = if piece.end() >= self.end(limit) {
+                    self.whole(self.page.saturating_add(1), false)
+                } else {
+                    self.piece(Piece { past: true, ..self.largest(piece.end(), limit) })
+                };
+                Recovery::replaced(vec![alone, next])
+            }
+        }
+    }
+}
