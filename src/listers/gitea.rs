@@ -344,8 +344,8 @@ impl Gitea {
             });
         };
         let number = |name| query_param(&link, name).and_then(|n| n.parse().ok()).filter(|n| *n > 0);
-        let page =
-            number("page").ok_or_else(|| ListerError::parse(format!("the next page has no number: {link}")))?;
+        let page = number("page")
+            .ok_or_else(|| ListerError::parse(format!("the next page has no number: {link}")))?;
         let limit = self.limit(at);
         let mut at = at.clone();
         if at.piece.is_none() {

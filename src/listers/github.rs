@@ -294,7 +294,8 @@ impl Lister for GitHub {
     }
 
     fn recover(&self, _: &GitHubCursor, failure: &Failure) -> Recovery<GitHubCursor> {
-        refused(failure, "GitHub", "none for what is public, `repo` for what is not").unwrap_or_else(Recovery::gap)
+        refused(failure, "GitHub", "none for what is public, `repo` for what is not")
+            .unwrap_or_else(Recovery::gap)
     }
 
     fn coverage(&self, mode: Mode) -> Coverage {

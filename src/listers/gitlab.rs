@@ -382,9 +382,11 @@ impl GitLab {
     /// anything else was read, so that what is active later is asked for by the next run.
     fn mark(at: &GitLabCursor, highest: Option<u64>, answered: Timestamp) -> GitLabState {
         let first = at.after == 0 && at.url.is_none() && at.before().is_none();
+        // What is left behind has its own cursor, also where nothing comes after it.
+        let past = at.left_behind().map(|_| at.after);
         GitLabState {
             // Among the active ones may be new ones, but not all.
-            last_seen_id: highest.filter(|_| at.active.is_none()).unwrap_or(0),
+            last_seen_id: highest.max(past).filter(|_| at.active.is_none()).unwrap_or(0),
             active_until: first.then_some(answered),
         }
     }
@@ -461,10 +463,9 @@ impl Incremental for GitLab {
             return self.start(run);
         }
         let new = GitLabCursor { after: state.last_seen_id, ..GitLabCursor::default() };
-        let active = state.active_until.map(|until| GitLabCursor {
-            active: Some(until.minus(NOTED_LATE)),
-            ..GitLabCursor::default()
-        });
+        let active = state
+            .active_until
+            .map(|until| GitLabCursor { active: Some(until.minus(NOTED_LATE)), ..GitLabCursor::default() });
         std::iter::once(new).chain(active).collect()
     }
 

@@ -307,7 +307,9 @@ impl Trial<'_> {
 fn resumes(source: &dyn PageSource, state: &JsonObject) -> Checked<bool> {
     let failed = |e: ListerError| broken("a state is read", chain(&e));
     let run = |mode| RunInfo::new(Timestamp::EPOCH, mode);
-    let Some(state) = source.read_state(state, source.state_form()).map_err(failed)? else { return Ok(false) };
+    let Some(state) = source.read_state(state, source.state_form()).map_err(failed)? else {
+        return Ok(false);
+    };
     let resumed = source.resume(&state, &run(Mode::Incremental)).map_err(failed)?;
     Ok(resumed != source.start(&run(Mode::Full)).map_err(failed)?)
 }

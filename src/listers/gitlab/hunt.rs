@@ -69,7 +69,9 @@ impl GitLabCursor {
         let window = |before, fails, end: u64| match after.filter(|after| after.saturating_add(1) < end) {
             Some(after) => Some(self.hunting(after, Hunt::Window { before, fails })),
             // The lower half is read: what fails is in the upper one.
-            None => (end < before).then(|| self.hunting(end.saturating_sub(1), Hunt::Window { before, fails })),
+            None => {
+                (end < before).then(|| self.hunting(end.saturating_sub(1), Hunt::Window { before, fails }))
+            }
         };
         match self.hunt {
             None => after.map(|after| Self { after, ..self.clone() }),
@@ -105,19 +107,17 @@ impl GitLabCursor {
             None | Some(Hunt::Within(_)) if self.size(per_page) == 1 => {
                 one(self.hunting(self.after.saturating_add(1), Hunt::Past(self.after)))
             }
-            None | Some(Hunt::Within(_)) => {
-                one(self.hunting(self.after, Hunt::Within(self.size(per_page))))
-            }
+            None | Some(Hunt::Within(_)) => one(self.hunting(self.after, Hunt::Within(self.size(per_page)))),
             Some(Hunt::Past(from)) => {
                 let jumped = self.after.saturating_sub(from).max(1);
                 if jumped >= FARTHEST {
-                    return Recovery::gap().because(format!("and so does what is after id {from}, one by one"));
+                    return Recovery::gap()
+                        .because(format!("and so does what is after id {from}, one by one"));
                 }
                 one(self.hunting(from.saturating_add(4 * jumped), Hunt::Past(from)))
             }
-            Some(Hunt::Window { before, .. }) if self.ids(before) <= 1 => {
-                Recovery::gap().because(format!("the project with id {} makes its page fail", self.after.saturating_add(1)))
-            }
+            Some(Hunt::Window { before, .. }) if self.ids(before) <= 1 => Recovery::gap()
+                .because(format!("the project with id {} makes its page fail", self.after.saturating_add(1))),
             Some(Hunt::Window { before, fails: true }) => {
                 let end = self.before().unwrap_or(before);
                 Recovery::replaced(vec![
