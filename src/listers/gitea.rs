@@ -367,7 +367,8 @@ impl Gitea {
 
     /// What a page says for later runs.
     fn mark(at: &GiteaCursor, highest: Option<u64>, ends: bool, answered: Timestamp) -> GiteaState {
-        let first = at.page == 1 && at.piece.is_none_or(|p| p.offset == 0 && !p.alone);
+        // In pieces, the first page takes a while; less than clocks may differ by.
+        let first = at.page == 1 && !at.piece.is_some_and(|p| p.alone);
         // The greatest id is on the last page of all, and on the first one of the newest.
         let known = match at.walk {
             Walk::All => ends && !at.piece.is_some_and(|p| p.alone),

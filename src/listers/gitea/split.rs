@@ -101,32 +101,26 @@ impl GiteaCursor {
         );
         // Smaller pages are of no use: it is the whole page that is missing.
         let give_up = || Recovery::replaced(vec![self.whole(self.page, true)]);
+        let offset = self.page.saturating_sub(1).saturating_mul(limit);
+        let piece = self.piece.unwrap_or(Piece::new(offset, limit.max(1)));
         match self.piece {
-            None if !by_a_repository || self.past || limit <= 1 => Recovery::gap(),
-            None => {
-                let offset = self.page.saturating_sub(1).saturating_mul(limit);
-                let fails_before = Some(self.end(limit));
-                let piece = Piece { fails_before, ..Piece::new(offset, smaller(limit)) };
-                Recovery::replaced(vec![self.piece(piece)])
-            }
+            None if !by_a_repository || self.past => Recovery::gap(),
             Some(piece) if piece.alone => {
                 let note = format!("the repository at place {} makes its page fail", piece.end());
                 Recovery::gap().because(note)
             }
             Some(_) if !by_a_repository => give_up(),
-            Some(piece) if piece.size > 1 => {
+            _ if piece.size > 1 => {
                 let size = smaller(piece.size);
                 Recovery::replaced(vec![self.piece(Piece { size, fails_before: Some(piece.end()), ..piece })])
             }
             Some(piece) if piece.past => give_up(),
-            Some(piece) => {
+            _ => {
                 let alone = self.piece(Piece { alone: true, ..Piece::new(piece.offset, 1) });
-                let next = if piece.end() >= self.end(limit) {
-                    self.whole(self.page.saturating_add(1), false)
-                } else {
-                    self.piece(Piece { past: true, ..self.largest(piece.end(), limit) })
-                };
-                Recovery::replaced(vec![alone, next])
+                let page = self.page.saturating_add(u64::from(piece.end() >= self.end(limit)));
+                let behind = self.whole(page, false);
+                let next = Piece { past: true, ..behind.largest(piece.end(), limit) };
+                Recovery::replaced(vec![alone, behind.piece(next)])
             }
         }
     }
