@@ -29,7 +29,7 @@
 //!
 //! One repository can make each page with it fail with status 500. Such a page is read in smaller ones
 //! until what fails is one repository, which is a gap; the listing goes on behind it. Where the one
-//! behind fails too, the page as a whole is the gap, after seven requests.
+//! behind fails too, the page as a whole is the gap, after six requests.
 //!
 //! # What it cannot see
 //!
@@ -445,6 +445,9 @@ impl Lister for Gitea {
         let state = Self::mark(at, highest, next.is_none(), response.received_at);
         if self.instance.scope().is_none() && state != GiteaState::default() {
             page.mark(&state);
+        }
+        if let Some(failed) = at.left_behind() {
+            page.follow(failed);
         }
         if let Some(next) = next {
             page.next(next);

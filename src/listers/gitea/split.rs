@@ -20,9 +20,10 @@ pub struct Piece {
     /// Where the repositories end among which one is known to fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fails_before: Option<u64>,
-    /// Whether the one before it failed: then nothing says yet that the forge is well otherwise.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub past: bool,
+    /// The place of the repository before it, which failed. It is asked for by itself only when
+    /// this piece shows that the forge is well otherwise.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub past: Option<u64>,
     /// Whether nothing follows: it is one repository that fails.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub alone: bool,
@@ -30,7 +31,7 @@ pub struct Piece {
 
 impl Piece {
     fn new(offset: u64, size: u64) -> Self {
-        Self { offset, size, fails_before: None, past: false, alone: false }
+        Self { offset, size, fails_before: None, past: None, alone: false }
     }
 
     /// The number of this page among pages of its size.
@@ -86,11 +87,17 @@ impl GiteaCursor {
         Some(self.piece(match piece.fails_before {
             // What is left is known to fail as a whole.
             Some(bad) if end.saturating_add(piece.size) >= bad && piece.size > 1 => {
-                Piece { offset: end, size: smaller(piece.size), past: false, ..piece }
+                Piece { offset: end, size: smaller(piece.size), past: None, ..piece }
             }
-            Some(bad) if end < bad => Piece { offset: end, past: false, ..piece },
+            Some(bad) if end < bad => Piece { offset: end, past: None, ..piece },
             _ => self.largest(end, limit),
         }))
+    }
+
+    /// The repository that failed before this piece, which was read.
+    pub(super) fn left_behind(&self) -> Option<Self> {
+        let offset = self.piece?.past?;
+        Some(self.piece(Piece { alone: true, ..Piece::new(offset, 1) }))
     }
 
     /// The page failed: smaller ones, or a gap.
@@ -99,29 +106,27 @@ impl GiteaCursor {
             failure.kind,
             FailureKind::Status(StatusCode::INTERNAL_SERVER_ERROR) | FailureKind::Parse
         );
-        // Smaller pages are of no use: it is the whole page that is missing.
-        let give_up = || Recovery::replaced(vec![self.whole(self.page, true)]);
+        let instead = |cursor| Recovery::replaced(vec![cursor]);
         let offset = self.page.saturating_sub(1).saturating_mul(limit);
         let piece = self.piece.unwrap_or(Piece::new(offset, limit.max(1)));
-        match self.piece {
-            None if !by_a_repository || self.past => Recovery::gap(),
-            Some(piece) if piece.alone => {
-                let note = format!("the repository at place {} makes its page fail", piece.end());
-                Recovery::gap().because(note)
-            }
-            Some(_) if !by_a_repository => give_up(),
-            _ if piece.size > 1 => {
-                let size = smaller(piece.size);
-                Recovery::replaced(vec![self.piece(Piece { size, fails_before: Some(piece.end()), ..piece })])
-            }
-            Some(piece) if piece.past => give_up(),
-            _ => {
-                let alone = self.piece(Piece { alone: true, ..Piece::new(piece.offset, 1) });
-                let page = self.page.saturating_add(u64::from(piece.end() >= self.end(limit)));
-                let behind = self.whole(page, false);
-                let next = Piece { past: true, ..behind.largest(piece.end(), limit) };
-                Recovery::replaced(vec![alone, behind.piece(next)])
-            }
+        if self.piece.is_none() && (!by_a_repository || self.past) {
+            return Recovery::gap();
         }
+        if piece.alone {
+            let note = format!("the repository at place {} makes its page fail", piece.end());
+            return Recovery::gap().because(note);
+        }
+        if !by_a_repository || (piece.size <= 1 && piece.past.is_some()) {
+            // Smaller pages are of no use: it is the whole page that is missing.
+            return instead(self.whole(self.page, true));
+        }
+        if piece.size > 1 {
+            let size = smaller(piece.size);
+            return instead(self.piece(Piece { size, fails_before: Some(piece.end()), ..piece }));
+        }
+        let page = self.page.saturating_add(u64::from(piece.end() >= self.end(limit)));
+        let behind = self.whole(page, false);
+        let next = Piece { past: Some(piece.offset), ..behind.largest(piece.end(), limit) };
+        instead(behind.piece(next))
     }
 }
