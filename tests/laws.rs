@@ -13,6 +13,10 @@ laws!(gogs_obeys_the_laws, "fixtures/gogs/basic");
 laws!(github_of_an_organization_obeys_the_laws, "fixtures/github/org", single_file);
 laws!(gitlab_of_a_group_obeys_the_laws, "fixtures/gitlab/group", single_file);
 laws!(gitea_of_an_organization_obeys_the_laws, "fixtures/gitea/org", single_file);
+#[cfg(feature = "archives")]
+laws!(crates_obeys_the_laws, "fixtures/crates/basic", single_file);
+laws!(npm_obeys_the_laws, "fixtures/npm/basic");
+laws!(npm_made_anew_obeys_the_laws, "fixtures/npm/anew");
 laws!(pagure_obeys_the_laws, "fixtures/pagure/basic");
 laws!(phabricator_obeys_the_laws, "fixtures/phabricator/basic");
 laws!(phorge_obeys_the_laws, "fixtures/phorge/basic");

@@ -2,9 +2,12 @@
 
 #[cfg(feature = "html")]
 pub mod cgit;
+#[cfg(feature = "archives")]
+pub mod crates;
 pub mod gitea;
 pub mod github;
 pub mod gitlab;
+pub mod npm;
 pub mod pagure;
 pub mod phabricator;
 mod scope;
@@ -14,9 +17,12 @@ use url::Url;
 
 #[cfg(feature = "html")]
 pub use cgit::CGit;
+#[cfg(feature = "archives")]
+pub use crates::Crates;
 pub use gitea::Gitea;
 pub use github::GitHub;
 pub use gitlab::GitLab;
+pub use npm::Npm;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 
@@ -29,12 +35,15 @@ pub(crate) fn entries() -> Vec<Entry> {
     vec![
         #[cfg(feature = "html")]
         cgit::entry(),
+        #[cfg(feature = "archives")]
+        crates::entry(),
         gitea::entry(),
         gitea::forgejo_entry(),
         gitea::gogs_entry(),
         github::entry(),
         gitlab::entry(),
         gitlab::heptapod_entry(),
+        npm::entry(),
         pagure::entry(),
         phabricator::entry(),
         phabricator::phorge_entry(),
