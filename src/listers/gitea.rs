@@ -80,7 +80,7 @@ use url::Url;
 pub use split::Piece;
 
 use super::scope::{Instance, Scope};
-use super::{api, location, next_link, refused, under};
+use super::{api, location, next_link, under};
 use crate::lister::{
     Arguments, ConfigError, Entry, Failure, Incremental, Lister, ListerError, Page, PageSource, Parameter,
     ParameterKind, Recovery, RunInfo, Source, base_url, query_param,
@@ -177,16 +177,12 @@ struct Answer {
     ok: Option<bool>,
     error: Option<String>,
     // Null is how some versions write an empty list; absent is an answer of some other kind.
-    #[serde(default, deserialize_with = "present")]
-    data: Option<Option<Vec<Repository>>>,
+    #[serde(default, deserialize_with = "null_is_empty")]
+    data: Option<Vec<Repository>>,
 }
 
-fn present<'de, D, T>(d: D) -> Result<Option<Option<T>>, D::Error>
-where
-    D: serde::Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    Option::deserialize(d).map(Some)
+fn null_is_empty<'de, D: serde::Deserializer<'de>>(d: D) -> Result<Option<Vec<Repository>>, D::Error> {
+    Ok(Some(Option::deserialize(d)?.unwrap_or_default()))
 }
 
 /// What is read of a repository; an answer has some fifty fields more.
@@ -325,8 +321,7 @@ impl Gitea {
         if answer.ok == Some(false) {
             return Err(ListerError::refused(answer.error.unwrap_or_else(|| "no reason given".to_owned())));
         }
-        let data = answer.data.ok_or_else(|| ListerError::parse("missing field `data`"))?;
-        Ok(data.unwrap_or_default())
+        answer.data.ok_or_else(|| ListerError::parse("missing field `data`"))
     }
 
     /// The next page, where the forge says that there is one.
@@ -399,12 +394,12 @@ impl Lister for Gitea {
     }
 
     fn request(&self, at: &GiteaCursor) -> Result<Request, ListerError> {
-        let mut url = match self.instance.scope() {
-            Some(scope) => {
-                let owners = if scope.kind() == ORG { "orgs" } else { "users" };
-                under(&self.api, &[owners, scope.name(), "repos"])
+        let (mut url, needed) = match self.instance.scope() {
+            Some(scope) if scope.kind() == ORG => {
+                (under(&self.api, &["orgs", scope.name(), "repos"]), "read:organization")
             }
-            None => under(&self.api, &["repos", "search"]),
+            Some(scope) => (under(&self.api, &["users", scope.name(), "repos"]), "read:user"),
+            None => (under(&self.api, &["repos", "search"]), "read:repository"),
         };
         let (page, limit) = at.piece.map_or((at.page, self.limit(at)), |piece| (piece.page(), piece.size));
         {
@@ -424,6 +419,9 @@ impl Lister for Gitea {
         Ok(Request::get(url)
             .with_header("accept", "application/json")
             .with_auth(Auth::Bearer("token"))
+            .needing(format!(
+                "a token with the scope {needed} (Settings, Applications): api_token=, or a credential of this instance"
+            ))
             .configured())
     }
 
@@ -456,12 +454,7 @@ impl Lister for Gitea {
     }
 
     fn recover(&self, at: &GiteaCursor, failure: &Failure) -> Recovery<GiteaCursor> {
-        let scope = match self.instance.scope().map(Scope::kind) {
-            Some(ORG) => "read:organization",
-            Some(_) => "read:user",
-            None => "read:repository",
-        };
-        refused(failure, "the forge", scope).unwrap_or_else(|| at.failed(failure, self.limit(at)))
+        at.failed(failure, self.limit(at))
     }
 }
 

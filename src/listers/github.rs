@@ -46,7 +46,7 @@
 //! - a later run asks for greater ids only: `github_resumes_after_the_last_id`
 //! - a range is bounded, marks nothing and retires nothing: `github_a_range_ends_at_its_last_id`,
 //!   `github_a_range_leaves_the_state_alone`
-//! - a refusal that is no limit is a gap that names the credential: `github_a_refusal_names_the_credential`
+//! - a refusal that is no limit names the credential: `github_a_refusal_names_the_credential`
 //! - an organization or a user is a listing of its own, by pages, without a state:
 //!   `github_lists_an_organization_or_a_user`, `github_scopes_have_a_key_of_their_own`
 //! - a body that is no list of repositories is an error with its place: `github_a_broken_body_is_an_error_with_its_place`
@@ -58,10 +58,10 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::scope::{Instance, Scope};
-use super::{location, next_link, refused, under};
+use super::{location, next_link, under};
 use crate::lister::{
-    Arguments, ConfigError, Coverage, Entry, Failure, Incremental, Lister, ListerError, Mode, Page,
-    PageSource, Parameter, ParameterKind, Recovery, RunInfo, Source, query_param,
+    Arguments, ConfigError, Coverage, Entry, Incremental, Lister, ListerError, Mode, Page, PageSource,
+    Parameter, ParameterKind, RunInfo, Source, query_param,
 };
 use crate::model::{NewOrigin, Timestamp, VisitType};
 use crate::transport::{Auth, Request, Response};
@@ -251,7 +251,9 @@ impl Lister for GitHub {
                 .append_pair("per_page", &self.per_page.to_string());
             Request::get(url).configured()
         };
-        Ok(request.with_header("accept", "application/vnd.github+json").with_auth(Auth::Bearer("token")))
+        Ok(request.with_header("accept", "application/vnd.github+json").with_auth(Auth::Bearer("token")).needing(
+            "a token that is valid, of an organization and an address that are allowed (Settings, Developer settings), as a credential of this instance; no scope for what is public",
+        ))
     }
 
     fn page(
@@ -291,11 +293,6 @@ impl Lister for GitHub {
             page.next(next);
         }
         Ok(())
-    }
-
-    fn recover(&self, _: &GitHubCursor, failure: &Failure) -> Recovery<GitHubCursor> {
-        refused(failure, "GitHub", "none for what is public, `repo` for what is not")
-            .unwrap_or_else(Recovery::gap)
     }
 
     fn coverage(&self, mode: Mode) -> Coverage {

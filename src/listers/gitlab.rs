@@ -76,7 +76,7 @@ use url::Url;
 pub use hunt::Hunt;
 
 use super::scope::{Instance, Scope};
-use super::{api, location, next_link, refused, under};
+use super::{api, location, next_link, under};
 use crate::lister::{
     Arguments, ConfigError, Entry, Failure, Incremental, Lister, ListerError, Page, PageSource, Parameter,
     ParameterKind, Recovery, RunInfo, Source, base_url, query_param,
@@ -183,7 +183,8 @@ struct Project {
     mirror: Option<bool>,
     visibility: Option<String>,
     repository_access_level: Option<String>,
-    forked_from_project: Option<Parent>,
+    #[serde(rename = "forked_from_project")]
+    parent: Option<Parent>,
 }
 
 #[derive(Deserialize)]
@@ -350,7 +351,7 @@ impl GitLab {
                 page.skip(format!("the date of {label}"), format!("{date:?} is no date"));
             }
         }
-        if let Some(parent) = project.forked_from_project {
+        if let Some(parent) = project.parent {
             origin = origin.with_fork(true);
             if let Some(url) = parent.http_url_to_repo {
                 origin = origin.with_forked_from(url);
@@ -413,7 +414,9 @@ impl Lister for GitLab {
             Some(url) => Request::get(url.clone()),
             None => Request::get(self.page_of(at)).configured(),
         };
-        Ok(request.with_header("accept", "application/json").with_auth(Auth::bearer()))
+        Ok(request.with_header("accept", "application/json").with_auth(Auth::bearer()).needing(
+            "a token with the scope read_api (Preferences, Access tokens), as a credential of this instance",
+        ))
     }
 
     fn page(
@@ -443,9 +446,6 @@ impl Lister for GitLab {
     }
 
     fn recover(&self, at: &GitLabCursor, failure: &Failure) -> Recovery<GitLabCursor> {
-        if let Some(refused) = refused(failure, "GitLab", "read_api") {
-            return refused;
-        }
         if at.url.is_some() {
             let counted = failure.status() == Some(StatusCode::METHOD_NOT_ALLOWED);
             let note = "GitLab counts pages up to 50,000 projects only: list the subgroups one by one";

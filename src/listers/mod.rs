@@ -12,7 +12,6 @@ pub mod pagure;
 pub mod phabricator;
 mod scope;
 
-use http::StatusCode;
 use url::Url;
 
 #[cfg(feature = "html")]
@@ -26,7 +25,7 @@ pub use npm::Npm;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 
-use crate::lister::{Entry, Failure, ListerError, Recovery, location};
+use crate::lister::{Entry, ListerError, location};
 use crate::transport::Response;
 
 /// The rows of the catalogue.
@@ -100,18 +99,4 @@ pub(crate) fn under(base: &Url, segments: &[&str]) -> Url {
         path.pop_if_empty().extend(segments);
     }
     url
-}
-
-/// A gap that says what helps, where a forge refuses: which credential, and which `scope` of it.
-pub(crate) fn refused<C>(failure: &Failure, forge: &str, scope: &str) -> Option<Recovery<C>> {
-    let why = match failure.status() {
-        Some(StatusCode::UNAUTHORIZED) => format!(
-            "{forge} does not know this token, or wants one: it is missing, wrong, expired or revoked; check the credential of this instance"
-        ),
-        Some(StatusCode::FORBIDDEN) => format!(
-            "{forge} refuses, and not for a limit: the credential of this instance lacks the scope ({scope}), or its organization or address is not allowed"
-        ),
-        _ => return None,
-    };
-    Some(Recovery::gap().because(why))
 }
