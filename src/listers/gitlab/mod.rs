@@ -39,7 +39,7 @@
 //!
 //! # Behaviours
 //!
-//! Each with the test in `tests/listers_forges/gitlab.rs` that fails without it:
+//! Each with the test in `tests/listers_forges/gitlab` that fails without it:
 //!
 //! - asks by id, for short records where that is set: `gitlab_asks_by_id`
 //! - takes its place from the link, whatever the size of the page: `gitlab_follows_the_link`

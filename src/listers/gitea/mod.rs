@@ -41,7 +41,7 @@
 //!
 //! # Behaviours
 //!
-//! Each with the test in `tests/listers_forges/gitea.rs` that fails without it:
+//! Each with the test in `tests/listers_forges/gitea` that fails without it:
 //!
 //! - asks by id, with a `token`: `gitea_asks_by_id`; Gogs without an order and with a pattern: `gogs_asks_by_pattern`
 //! - goes on at the page of the link, whatever the size: `gitea_follows_the_link`
