@@ -436,7 +436,12 @@ fn gitea_arguments_are_checked() {
         let error = build_error("forgejo", &given);
         assert!(error.contains(word), "{given}: {error}");
     }
-    assert!(Registry::builtin().entry("gogs").unwrap().check_credentials(0).is_ok());
+    let registry = Registry::builtin();
+    for name in ["gitea", "forgejo", "gogs"] {
+        let entry = registry.entry(name).unwrap();
+        assert!(entry.check_credentials(0).is_ok());
+        assert_eq!(entry.positions, ["page", "limit"]);
+    }
 }
 
 proptest! {

@@ -85,6 +85,27 @@ async fn gitea_a_poisoned_repository_costs_only_itself() {
 }
 
 #[tokio::test]
+async fn gitea_a_poison_is_searched_for_without_asking_for_what_is_known() {
+    let ran = list_all(&mut Trial::new(), &Forge::of(230, &[88]), 50).await;
+    let asked = |url: &String| {
+        let url = super::url(url.strip_prefix("GET ").unwrap());
+        let number = |name| lamplighter::lister::query_param(&url, name).unwrap().parse::<u64>().unwrap();
+        let (limit, page) = (number("limit"), number("page"));
+        ((page - 1) * limit, limit)
+    };
+    let mut asked: Vec<(u64, u64)> = ran.asked.iter().map(asked).collect();
+    asked.sort_unstable();
+    // Place 88 is at offset 87. That the upper half of the second page fails is known when the lower one
+    // was read.
+    let mut expected =
+        vec![(0, 50), (50, 50), (50, 25), (75, 5), (80, 5), (85, 5), (85, 1), (86, 1), (87, 1)];
+    // Behind it; then it alone, once more.
+    expected.extend([(88, 1), (87, 1), (89, 1), (90, 5), (95, 5), (100, 50), (150, 50), (200, 50)]);
+    expected.sort_unstable();
+    assert_eq!(asked, expected);
+}
+
+#[tokio::test]
 async fn gitea_a_poison_is_found_where_the_forge_gives_less_than_it_is_asked_for() {
     let mut forge = Forge::of(230, &[88]);
     forge.most = 30;

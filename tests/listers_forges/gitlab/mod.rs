@@ -384,7 +384,12 @@ fn gitlab_arguments_are_checked() {
         assert!(error.contains(word), "{given}: {error}");
     }
     assert!(build("gitlab", &json!({ "instance": "h.example", "per_page": 100 })).is_ok());
-    assert!(Registry::builtin().entry("gitlab").unwrap().check_credentials(0).is_ok());
+    let registry = Registry::builtin();
+    for name in ["gitlab", "heptapod"] {
+        let entry = registry.entry(name).unwrap();
+        assert!(entry.check_credentials(0).is_ok() && entry.incremental);
+        assert_eq!(entry.positions, ["id_after", "id_before", "last_activity_after", "page"]);
+    }
 }
 
 proptest! {
@@ -434,4 +439,11 @@ fn gitlab_cursors_and_pages_repeat() {
     assert_eq!(window.kind, FollowKind::Follow);
     let expected = json!({ "after": 8, "hunt": { "window": { "before": 10, "fails": true } } });
     assert_eq!(window.cursor, expected);
+    // Past what fails the chain says where it came from, so that a retry of it is no loop of another;
+    // what is left behind is the same wherever it was met.
+    let again = cursor(&json!({ "after": 9, "past": 3, "hunt": { "past": 8 } }));
+    let page = linked(list(&json!([project(12)])), &format!("{LIST}?id_after=12"));
+    let follows = read(&gitlab(), &again, page).unwrap().follows;
+    assert_eq!(follows[0].cursor, expected);
+    assert_eq!(follows[1].cursor, json!({ "after": 12, "past": 8 }));
 }
