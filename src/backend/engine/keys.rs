@@ -58,6 +58,16 @@ pub(crate) const READING: u8 = 26;
 pub(crate) const PART_OF: u8 = 27;
 /// (Lister, digest of credential and URL) to a validator.
 pub(crate) const VALIDATOR: u8 = 28;
+/// (Lister, half a digest of visit type and forge id, origin) to nothing: which origin bears an id.
+pub(crate) const FORGE: u8 = 29;
+/// Origin to the URLs that it had before.
+pub(crate) const FORMER: u8 = 30;
+/// (Half a digest of the key with a former URL, origin) to nothing.
+pub(crate) const FORMER_KEY: u8 = 31;
+/// Origin to the one that it was put together with, and that has its listings and visits now.
+pub(crate) const JOINED: u8 = 32;
+/// (Lister, chunk) to the set of origins that were missing and not believed to be gone.
+pub(crate) const SUSPECT: u8 = 33;
 
 /// How many origins share a set.
 pub(crate) const CHUNK_BITS: u32 = 12;

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::ctx::{Ctx, last, lister_number, next_of, owner_number};
+use super::identity::joined;
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, after_prefix};
 use super::origins::lister_key;
@@ -11,7 +12,7 @@ use super::parts;
 use super::place::{absorb, enqueue, facts, key_of, lease, load, must_load, place};
 use super::rows::{LeaseRow, OriginRow, TypeRow, decode, encode, to_json};
 use crate::backend::{Claim, Claimed, Completed, Refusal, Result, Visit};
-use crate::model::{Outcome, Timestamp, VisitId, VisitToken};
+use crate::model::{Disabled, Outcome, Timestamp, VisitId, VisitToken};
 use crate::policy::{Facts, Lane, LaneSpec, Reason, Schedule, allocate, observe_visit, schedule};
 
 /// A claim looks at so many origins of a lane whose rank has not come, at most.
@@ -359,7 +360,11 @@ fn take_outcome(
     lease: &LeaseRow,
     mut row: OriginRow,
 ) -> Result<Completed> {
-    let id = outcome.visit.0;
+    let claimed = outcome.visit.0;
+    let id = joined(t, claimed)?;
+    if id != claimed {
+        row = must_load(t, id)?;
+    }
     let mut facts = facts(t, ctx, id, &row)?;
     let out_of_order = facts.visits.last_visit.is_some_and(|last| last > outcome.at);
     let differs = match (&outcome.snapshot, &facts.visits.last_snapshot) {
@@ -368,14 +373,21 @@ fn take_outcome(
     };
     let changed = outcome.changed.or(differs);
     observe_visit(&mut facts, outcome, lease.since);
+    if facts.disabled_by_failures.is_none()
+        && let Some(why) = ctx.kind(row.visit_type)?.policy.gives_up(&facts)
+    {
+        facts.disabled_by_failures = Some(Disabled::new(ctx.now, why));
+    }
     absorb(&mut row, &facts);
     if let Some(visits) = row.visits.as_deref_mut() {
         visits.token = outcome.token.0;
     }
-    t.delete(keys::LEASE, &keys::of_u64(id))?;
-    t.delete(keys::DEADLINE, &keys::deadline(lease.until.as_micros(), id))?;
-    // It was leased, and so in no queue: its old place is not to be looked for.
-    row.place = None;
+    t.delete(keys::LEASE, &keys::of_u64(claimed))?;
+    t.delete(keys::DEADLINE, &keys::deadline(lease.until.as_micros(), claimed))?;
+    if id == claimed {
+        // It was leased, and so in no queue: its old place is not to be looked for.
+        row.place = None;
+    }
     place(t, ctx, id, &mut row)?;
     Ok(Completed::new(key_of(ctx, &row)?, changed, out_of_order))
 }
