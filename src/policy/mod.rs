@@ -151,14 +151,6 @@ pub trait Policy: Send + Sync + fmt::Debug {
         0.0
     }
 
-    /// Whether to stop an origin's visits because of failures, and why: asked after each outcome is
-    /// folded in. What is stopped so stays stopped, whatever listers say, until a person enables it
-    /// or it is listed under another URL. Never by default: a hold grows instead.
-    fn gives_up(&self, facts: &Facts) -> Option<String> {
-        let _ = facts;
-        None
-    }
-
     /// Learns from the visits of a claim and their values. Nothing by default.
     fn learn(&self, shared: &mut Shared, taken: &[(Facts, f64)], now: Timestamp) {
         let _ = (shared, taken, now);

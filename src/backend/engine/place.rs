@@ -142,7 +142,6 @@ pub(crate) fn absorb(row: &mut OriginRow, facts: &Facts) {
     edit_wishes(row, |w| {
         w.requested_at = facts.requested_at;
         w.requested_by.clone_from(&facts.requested_by);
-        w.by_failures.clone_from(&facts.disabled_by_failures);
         w.hold_until = facts.hold_until;
     });
 }

@@ -12,7 +12,7 @@ use super::parts;
 use super::place::{absorb, enqueue, facts, key_of, lease, load, must_load, place};
 use super::rows::{LeaseRow, OriginRow, TypeRow, decode, encode, to_json};
 use crate::backend::{Claim, Claimed, Completed, Refusal, Result, Visit};
-use crate::model::{Disabled, Outcome, Timestamp, VisitId, VisitToken};
+use crate::model::{Outcome, Timestamp, VisitId, VisitToken};
 use crate::policy::{Facts, Lane, LaneSpec, Reason, Schedule, allocate, observe_visit, schedule};
 
 /// A claim looks at so many origins of a lane whose rank has not come, at most.
@@ -373,11 +373,6 @@ fn take_outcome(
     };
     let changed = outcome.changed.or(differs);
     observe_visit(&mut facts, outcome, lease.since);
-    if facts.disabled_by_failures.is_none()
-        && let Some(why) = ctx.kind(row.visit_type)?.policy.gives_up(&facts)
-    {
-        facts.disabled_by_failures = Some(Disabled::new(ctx.now, why));
-    }
     absorb(&mut row, &facts);
     if let Some(visits) = row.visits.as_deref_mut() {
         visits.token = outcome.token.0;
