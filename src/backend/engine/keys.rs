@@ -68,6 +68,9 @@ pub(crate) const FORMER_KEY: u8 = 31;
 pub(crate) const JOINED: u8 = 32;
 /// (Lister, chunk) to the set of origins that were missing and not believed to be gone.
 pub(crate) const SUSPECT: u8 = 33;
+/// Number to entries of tables whose keys are digests, not yet spread over them: a file's own.
+#[cfg(feature = "file")]
+pub(crate) const TAIL: u8 = 254;
 
 /// How many origins share a set.
 pub(crate) const CHUNK_BITS: u32 = 12;

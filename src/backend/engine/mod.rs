@@ -31,6 +31,8 @@ mod runs;
 mod seen;
 mod sets;
 mod store;
+#[cfg(feature = "file")]
+mod tail;
 #[cfg(test)]
 mod tests;
 mod visits;
