@@ -94,7 +94,7 @@ pub(crate) fn meant(
         Some(holder) if another || listed_here && bearer.is_some() => displace(t, ctx, work, holder)?,
         // Nobody lists it any more: it makes room.
         Some((id, row)) if bearer.is_some() && !shared(&row, lister) => {
-            unkey(t, ctx, id, &row)?;
+            lose_url(t, ctx, work, id, &row)?;
             None
         }
         other => other,
@@ -121,9 +121,9 @@ fn displace(
         let (own, rest) = detach(t, ctx, work, (id, row))?;
         (Some(rest), own)
     } else {
-        unkey(t, ctx, id, &row)?;
         (None, (id, row))
     };
+    lose_url(t, ctx, work, id, &row)?;
     let gone = Gone::new(ctx.now, GoneReason::NameReused);
     if let Some(listing) = row.listings.iter_mut().find(|l| l.lister == lister && l.gone().is_none()) {
         listing.edit(|more| more.gone = Some(gone));
@@ -152,8 +152,13 @@ fn rename(
     t.put(keys::ORIGIN_KEY, &url_key(ctx, &row, url)?.u64(id), &[])?;
     if old != url {
         let token = work.feed.next_token(t)?;
-        remember(t, ctx, id, &row, [Former { url: old, token, own: true }])?;
+        remember(t, ctx, id, &row, [Former { url: old, token, lost: token, own: true }])?;
         start_anew(&mut row);
+    } else {
+        // It has back what it had lost.
+        let mut known = formers(t, id)?;
+        known.pop_if(|k| k.waits_for(url));
+        t.put(keys::FORMER, &keys::of_u64(id), &encode(&known)?)?;
     }
     Ok((id, row))
 }
@@ -189,15 +194,15 @@ fn join(
     work.listed.add(to);
     let token = work.feed.next_token(t)?;
     let mut former = Vec::new();
+    let mut lost = token;
     if old.listings.is_empty() {
         // Nobody lists it any more: only its number is left, for those who know it.
         former = formers(t, from)?;
         for known in &former {
             t.delete(keys::FORMER_KEY, &url_key(ctx, &old, &known.url)?.u64(from))?;
         }
-        for known in &mut former {
-            (known.token, known.own) = (0, false);
-        }
+        lost = former.pop_if(|k| k.waits_for(&old.url)).map_or(token, |k| k.lost);
+        former.iter_mut().for_each(Former::hand_on);
         unkey(t, ctx, from, &old)?;
         unqueue(t, from, &old)?;
         old.place = None;
@@ -206,7 +211,7 @@ fn join(
     } else {
         place(t, ctx, from, &mut old)?;
     }
-    former.push(Former { url: old.url, token, own: false });
+    former.push(Former { url: old.url, token, lost, own: false });
     remember(t, ctx, to, &row, former)?;
     Ok((to, row))
 }
@@ -234,6 +239,11 @@ fn detach(
     // The request was for what is at the URL.
     edit_wishes(&mut copy, |w| (w.requested_at, w.requested_by) = (None, None));
     parts::move_origin(t, lister, id, own)?;
+    let mut former = formers(t, id)?;
+    if !former.is_empty() {
+        former.iter_mut().for_each(Former::hand_on);
+        remember(t, ctx, own, &copy, former)?;
+    }
     work.listed.add(own);
     place(t, ctx, id, &mut row)?;
     Ok(((own, copy), (id, row)))
@@ -283,6 +293,14 @@ fn unkey(t: &mut dyn KvTxn, ctx: &Ctx<'_>, id: u64, row: &OriginRow) -> Result<(
     t.delete(keys::ORIGIN_KEY, &url_key(ctx, row, &row.url)?.u64(id))
 }
 
+/// Takes from an origin the URL that another one bears from now on.
+fn lose_url(t: &mut dyn KvTxn, ctx: &Ctx<'_>, work: &Work, id: u64, row: &OriginRow) -> Result<()> {
+    unkey(t, ctx, id, row)?;
+    let lost = work.feed.next_token(t)?;
+    remember(t, ctx, id, row, [Former { url: row.url.clone(), token: 0, lost, own: false }])
+}
+
+/// Notes former URLs. One that was lost before it was told what came instead was lost then.
 fn remember(
     t: &mut dyn KvTxn,
     ctx: &Ctx<'_>,
@@ -291,8 +309,13 @@ fn remember(
     new: impl IntoIterator<Item = Former>,
 ) -> Result<()> {
     let mut known = formers(t, id)?;
-    for former in new {
+    for mut former in new {
         t.put(keys::FORMER_KEY, &url_key(ctx, row, &former.url)?.u64(id), &[])?;
+        if former.own
+            && let Some(waiting) = known.pop_if(|k| k.waits_for(&former.url))
+        {
+            former.lost = waiting.lost;
+        }
         known.push(former);
     }
     t.put(keys::FORMER, &keys::of_u64(id), &encode(&known)?)
@@ -337,7 +360,7 @@ pub(crate) fn answering(t: &dyn KvRead, ctx: &Ctx<'_>, key: &OriginKey) -> Resul
     let mut newest: Option<(u64, Numbered)> = None;
     for id in ids_under(t, keys::FORMER_KEY, &digest(&key.url, key.visit_type.as_str()))? {
         let row = must_load(t, id)?;
-        let told = formers(t, id)?.iter().filter(|f| f.url == key.url).map(|f| f.token).max();
+        let told = formers(t, id)?.iter().filter(|f| f.url == key.url).map(|f| f.lost).max();
         if let Some(told) = told.filter(|_| row.visit_type == number)
             && newest.as_ref().is_none_or(|(known, _)| *known < told)
         {

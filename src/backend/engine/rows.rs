@@ -73,10 +73,25 @@ pub(crate) struct Listing {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Former {
     pub(crate) url: String,
-    /// The change that told of another one; zero where that was told of an origin put together with it.
+    /// The change that told of another one; zero where none did, or it did of an origin put together
+    /// with it.
     pub(crate) token: u64,
+    /// The change with which it was lost: of two that bore a URL, the one that lost it later answers.
+    pub(crate) lost: u64,
     /// Whether this very row bore it, and not one that was put together with it.
     pub(crate) own: bool,
+}
+
+impl Former {
+    /// Makes it another origin's, which never bore it itself.
+    pub(crate) fn hand_on(&mut self) {
+        (self.token, self.own) = (0, false);
+    }
+
+    /// Whether a URL was lost, and nothing yet came instead.
+    pub(crate) fn waits_for(&self, url: &str) -> bool {
+        self.url == url && self.token == 0 && !self.own
+    }
 }
 
 /// What few listings have.
