@@ -194,6 +194,19 @@ async fn npm_lists_what_its_fixtures_say() {
 }
 
 #[tokio::test]
+async fn gitlab_and_heptapod_list_what_their_fixtures_say() {
+    check_all("gitlab", &[]).await;
+    check_all("heptapod", &[]).await;
+}
+
+#[tokio::test]
+async fn gitea_forgejo_and_gogs_list_what_their_fixtures_say() {
+    check_all("gitea", &[]).await;
+    check_all("forgejo", &[]).await;
+    check_all("gogs", &[]).await;
+}
+
+#[tokio::test]
 async fn pagure_lists_what_its_fixtures_say() {
     check_all("pagure", &[]).await;
 }

@@ -5,6 +5,14 @@
 use lamplighter::testing::laws;
 
 laws!(github_obeys_the_laws, "fixtures/github/basic");
+laws!(gitlab_obeys_the_laws, "fixtures/gitlab/basic");
+laws!(heptapod_obeys_the_laws, "fixtures/heptapod/basic");
+laws!(gitea_obeys_the_laws, "fixtures/gitea/basic");
+laws!(forgejo_obeys_the_laws, "fixtures/forgejo/basic");
+laws!(gogs_obeys_the_laws, "fixtures/gogs/basic");
+laws!(github_of_an_organization_obeys_the_laws, "fixtures/github/org", single_file);
+laws!(gitlab_of_a_group_obeys_the_laws, "fixtures/gitlab/group", single_file);
+laws!(gitea_of_an_organization_obeys_the_laws, "fixtures/gitea/org", single_file);
 #[cfg(feature = "archives")]
 laws!(crates_obeys_the_laws, "fixtures/crates/basic", single_file);
 laws!(npm_obeys_the_laws, "fixtures/npm/basic");

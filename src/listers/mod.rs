@@ -4,10 +4,13 @@
 pub mod cgit;
 #[cfg(feature = "archives")]
 pub mod crates;
+pub mod gitea;
 pub mod github;
+pub mod gitlab;
 pub mod npm;
 pub mod pagure;
 pub mod phabricator;
+mod scope;
 
 use url::Url;
 
@@ -15,12 +18,15 @@ use url::Url;
 pub use cgit::CGit;
 #[cfg(feature = "archives")]
 pub use crates::Crates;
+pub use gitea::Gitea;
 pub use github::GitHub;
+pub use gitlab::GitLab;
 pub use npm::Npm;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 
 use crate::lister::{Entry, ListerError, location};
+use crate::transport::Response;
 
 /// The rows of the catalogue.
 #[must_use]
@@ -30,7 +36,12 @@ pub(crate) fn entries() -> Vec<Entry> {
         cgit::entry(),
         #[cfg(feature = "archives")]
         crates::entry(),
+        gitea::entry(),
+        gitea::forgejo_entry(),
+        gitea::gogs_entry(),
         github::entry(),
+        gitlab::entry(),
+        gitlab::heptapod_entry(),
         npm::entry(),
         pagure::entry(),
         phabricator::entry(),
@@ -67,4 +78,30 @@ pub(crate) fn same_host(a: &Url, b: &Url) -> bool {
 fn elsewhere(base: &Url, next: &Url) -> ListerError {
     let (ours, theirs) = (location(base), location(next));
     ListerError::parse(format!("the next page is said to be at {theirs:?}, which is not {ours:?}"))
+}
+
+/// Where the `Link` header of a page says that the listing goes on.
+///
+/// # Errors
+/// [`crate::lister::ListerErrorKind::Parse`] where the header cannot be read, or leads elsewhere.
+pub(crate) fn next_link(base: &Url, response: &Response) -> Result<Option<Url>, ListerError> {
+    response.link("next")?.map(|link| on_the_same_host(base, link)).transpose()
+}
+
+/// The address of a forge's API: `url` and `path`, which may be there already.
+pub(crate) fn api(url: &Url, path: &[&str]) -> Url {
+    let end = format!("/{}", path.join("/"));
+    let there = url.path().trim_end_matches('/').ends_with(&end);
+    under(url, if there { &[] } else { path })
+}
+
+/// The address of something below `base`, whose query goes. A slash in a segment is escaped.
+pub(crate) fn under(base: &Url, segments: &[&str]) -> Url {
+    let mut url = base.clone();
+    url.set_query(None);
+    url.set_fragment(None);
+    if let Ok(mut path) = url.path_segments_mut() {
+        path.pop_if_empty().extend(segments);
+    }
+    url
 }

@@ -1,11 +1,16 @@
-//! GitHub, Phabricator, Phorge and Pagure: bytes in, page out. No driver, no network.
+//! The forges that answer JSON: bytes in, page out. No network; a driver only where a forge of the
+//! test's own makes pages fail.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may fail")]
 
+mod gitea;
 mod github;
+mod gitlab;
 #[path = "../common/pages.rs"]
 mod pages;
 mod pagure;
 mod phabricator;
+#[cfg(feature = "testing")]
+mod trial;
 
 use std::collections::BTreeMap;
 
