@@ -58,6 +58,7 @@ use serde::de::DeserializeOwned;
 
 pub use error::{ConfigError, ListerError, ListerErrorKind};
 pub use page::{Flush, Follow, FollowKind, Page, PageBatch, Sighting, Skip};
+#[cfg(feature = "archives")]
 pub(crate) use read::utc_date;
 pub use read::{fingerprint, query_param, seconds_date};
 pub use recovery::{Failure, FailureKind, Recovery, Verdict};

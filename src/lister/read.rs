@@ -163,7 +163,7 @@ pub fn seconds_date(text: &str) -> Option<Timestamp> {
 
 /// Reads a date with a time, as databases write it: between them `T` or a space, an offset of hours
 /// or none, which is UTC then.
-#[cfg_attr(not(feature = "archives"), allow(dead_code, reason = "listers of archives read such dates"))]
+#[cfg(feature = "archives")]
 pub(crate) fn utc_date(text: &str) -> Option<Timestamp> {
     let (date, time) = text.trim().split_once(['T', ' '])?;
     let (clock, offset) = time.split_at(time.find(['+', '-', 'Z', 'z']).unwrap_or(time.len()));

@@ -150,15 +150,15 @@ fn rename(
     };
     let old = std::mem::replace(&mut row.url, url.to_owned());
     t.put(keys::ORIGIN_KEY, &url_key(ctx, &row, url)?.u64(id), &[])?;
-    if old != url {
-        let token = work.feed.next_token(t)?;
-        remember(t, ctx, id, &row, [Former { url: old, token, lost: token, own: true }])?;
-        start_anew(&mut row);
-    } else {
+    if old == url {
         // It has back what it had lost.
         let mut known = formers(t, id)?;
         known.pop_if(|k| k.waits_for(url));
         t.put(keys::FORMER, &keys::of_u64(id), &encode(&known)?)?;
+    } else {
+        let token = work.feed.next_token(t)?;
+        remember(t, ctx, id, &row, [Former { url: old, token, lost: token, own: true }])?;
+        start_anew(&mut row);
     }
     Ok((id, row))
 }

@@ -126,7 +126,8 @@ fn suspects(t: &dyn KvRead, lister: &ListerRow, run: &RunRow, missing: &[u64]) -
             continue;
         }
         let row = must_load(t, *id)?;
-        let of_row = row.listings.iter().find(|l| l.lister == run.lister).map(|l| l.last_seen());
+        let of_row =
+            row.listings.iter().find(|l| l.lister == run.lister).map(super::rows::Listing::last_seen);
         if of_row.max(last_seen.of(t, run.lister, *id)?) < Some(since) {
             found.push(*id);
         }

@@ -125,7 +125,9 @@ impl Crates {
         let late = std::mem::take(&mut dump.late);
         if !late.is_empty() {
             let rows = &mut dump.crates.rows;
-            rows.iter_mut().for_each(|row| row.wanted = false);
+            for row in rows.iter_mut() {
+                row.wanted = false;
+            }
             for index in late {
                 if let Some(row) = rows.get_mut(index) {
                     row.wanted = true;

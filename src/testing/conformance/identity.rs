@@ -33,6 +33,7 @@ where
     two_listers_that_tell_of_a_rename_end_with_one_origin(&make().await).await;
     a_visit_survives_that_its_origin_was_joined(&make().await).await;
     an_import_knows_former_urls(&make().await).await;
+    a_url_is_kept_as_it_was_given(&make().await).await;
     parts_go_along_with_their_origin(&make().await).await;
     renames(&make, 1, 60).await;
 }
@@ -299,6 +300,33 @@ async fn an_import_knows_former_urls<B: SchedulerBackend>(store: &B) {
     assert_eq!((all(store).await.len(), news(store).await.len()), (1, 3), "imported again, it is no news");
 }
 
+/// No URL is made another one: what the store says of an origin is what its lister said, and listed
+/// again in the store's words it is the same origin.
+async fn a_url_is_kept_as_it_was_given<B: SchedulerBackend>(store: &B) {
+    let given = [
+        "https://forge.example/A",
+        "https://forge.example/a",
+        "https://forge.example/a/",
+        "https://forge.example/a.git",
+        "https://FORGE.example/a",
+        "https://forge.example:443/a",
+        "https://forge.example/x/../a",
+        "https://forge.example/%61",
+        "https://forge.example/a?b=c#d",
+        "https://forge.example/\u{fc}",
+        "https://forge.example/u\u{308}",
+        "http://forge.example/a",
+    ];
+    let page = |urls: &[String]| {
+        urls.iter().fold(said(), |said, url| said.origin(NewOrigin::new(url, VisitType::git())))
+    };
+    let given: Vec<String> = given.iter().map(|url| (*url).to_owned()).collect();
+    assert_eq!(list(store, at(0), page(&given)).await.new, given.len() as u64);
+    let stored: Vec<String> = all(store).await.into_iter().map(|o| o.url).collect();
+    assert_eq!(stored.iter().collect::<BTreeSet<_>>(), given.iter().collect());
+    assert_eq!(list(store, at(1), page(&stored)).await.unchanged, given.len() as u64);
+}
+
 async fn parts_go_along_with_their_origin<B: SchedulerBackend>(store: &B) {
     use crate::model::Artifact;
     let with = |name: &str, key: &str| named(name, 1).with_artifact(Artifact::in_object("parts", key, 1));
@@ -337,7 +365,7 @@ where
     let mut dice = Dice(seed);
     let mut forge: BTreeMap<u64, Scripted> = BTreeMap::new();
     let mut bore_last: BTreeMap<String, u64> = BTreeMap::new();
-    let mut made = 0;
+    let mut created = 0;
     let population = 10 + changes / 40;
     for round in 0.. {
         // More than the minimum interval apart.
@@ -350,12 +378,12 @@ where
         if round > 0 {
             for _ in 0..=dice.roll(1 + population as u64 / 3) {
                 change(&mut forge, &mut dice);
-                made += 1;
+                created += 1;
             }
         }
         publish(store, &mut forge, &mut bore_last, &mut dice, now).await;
         // What went wrong stays wrong: a long script is not compared after each round.
-        let done = made >= changes;
+        let done = created >= changes;
         if done || usize::try_from(round).unwrap() % (1 + changes / 500) == 0 {
             check(store, &forge, &bore_last, &format!("SEED={seed} round {round}")).await;
         }
@@ -392,7 +420,7 @@ fn change(forge: &mut BTreeMap<u64, Scripted>, dice: &mut Dice) {
             let name = free_name(forge, dice);
             forge.get_mut(&some).unwrap().name = Some(name);
         }
-        // A name is reused: its bearer moves away, or is deleted, and another one is made there.
+        // A name is reused: its bearer moves away, or is deleted, and another one is created there.
         3 | 4 => {
             let elsewhere = (dice.roll(2) == 0).then(|| free_name(forge, dice));
             forge.get_mut(&some).unwrap().name = elsewhere;
