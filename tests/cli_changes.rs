@@ -69,9 +69,9 @@ fn pruning_is_guarded_and_can_be_forced() {
     let named = Named::default();
     let forge = pagure_of(&named);
     let args = list_args(&forge);
-    let names: Vec<String> = (0..20).map(|n| format!("p{n}")).collect();
+    let projects: Vec<String> = (0..20).map(|n| format!("p{n}")).collect();
     let of = |count: usize| -> Vec<(u64, &str, bool)> {
-        (1..).zip(&names[..count]).map(|(id, name)| (id, name.as_str(), false)).collect()
+        (1..).zip(&projects[..count]).map(|(id, name)| (id, name.as_str(), false)).collect()
     };
     say(&named, &of(20));
     run(room.path(), &refs(&args));

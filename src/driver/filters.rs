@@ -23,6 +23,7 @@ pub enum Keep {
 /// A text that is none of `include`, `exclude` and `only`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be include, exclude or only")]
+#[non_exhaustive]
 pub struct KeepError;
 
 impl FromStr for Keep {
@@ -114,7 +115,7 @@ impl Filtered {
 
 impl Filters {
     /// Whether an origin is left out; counted if so.
-    pub(super) fn leave_out(&self, origin: &NewOrigin, count: &mut Filtered) -> bool {
+    pub(super) fn leave_out(self, origin: &NewOrigin, count: &mut Filtered) -> bool {
         let by = if !self.forks.wants(origin.is_fork) {
             &mut count.forks
         } else if !self.archived.wants(origin.archived) {
