@@ -23,6 +23,7 @@ where
     a_renamed_origin_keeps_its_history(&make().await).await;
     a_former_url_is_answered(&make().await).await;
     a_reused_name_is_another_origin(&make().await).await;
+    the_last_to_bear_a_url_answers(&make().await).await;
     names_may_be_exchanged(&make().await).await;
     an_id_that_appears_is_adopted(&make().await).await;
     two_urls_of_one_id_on_a_page_are_one_origin(&make().await).await;
@@ -32,6 +33,9 @@ where
     another_lister_s_listing_stays_where_it_is(&make().await).await;
     two_listers_that_tell_of_a_rename_end_with_one_origin(&make().await).await;
     a_visit_survives_that_its_origin_was_joined(&make().await).await;
+    what_nobody_lists_any_more_makes_room(&make().await).await;
+    what_people_said_stays_with_what_they_meant(&make().await).await;
+    a_name_reused_beside_another_lister_is_split(&make().await).await;
     an_import_knows_former_urls(&make().await).await;
     a_url_is_kept_as_it_was_given(&make().await).await;
     parts_go_along_with_their_origin(&make().await).await;
@@ -143,6 +147,19 @@ async fn a_reused_name_is_another_origin<B: SchedulerBackend>(store: &B) {
     // Nobody bears it now: the one that had it last answers.
     list(store, at(42), ids(&[("d", 2), ("b", 1)])).await;
     assert_eq!(store.explain(&key("a"), at(42)).await.unwrap().unwrap().origin, key("d"));
+}
+
+async fn the_last_to_bear_a_url_answers<B: SchedulerBackend>(store: &B) {
+    list(store, at(0), ids(&[("a", 1)])).await;
+    list(store, at(1), ids(&[("a", 2)])).await;
+    list(store, at(2), ids(&[("b", 2)])).await;
+    // The first one turns up again last, but it had lost the name first.
+    list(store, at(3), ids(&[("b", 2), ("c", 1)])).await;
+    assert_eq!(store.explain(&key("a"), at(3)).await.unwrap().unwrap().origin, key("b"));
+    // It has its name again, and loses it once more: now it was the last.
+    list(store, at(4), ids(&[("b", 2), ("a", 1)])).await;
+    list(store, at(5), ids(&[("b", 2), ("d", 1)])).await;
+    assert_eq!(store.explain(&key("a"), at(5)).await.unwrap().unwrap().origin, key("d"));
 }
 
 async fn names_may_be_exchanged<B: SchedulerBackend>(store: &B) {
@@ -290,6 +307,56 @@ async fn a_visit_survives_that_its_origin_was_joined<B: SchedulerBackend>(store:
     assert_eq!((stats(store, "a").await.visits, stats(store, "b").await.visits), (1, 1));
     assert!(take(store, 9, at(2)).await.is_empty(), "visited an hour ago");
     assert_eq!(urls(&take(store, 9, at(20)).await), [url("b")]);
+}
+
+async fn what_nobody_lists_any_more_makes_room<B: SchedulerBackend>(store: &B) {
+    list_of(store, mirror(), at(0), ids(&[("b", 5), ("x", 6)])).await;
+    visit_all(store, at(1)).await;
+    assert_eq!(list_of(store, mirror(), at(2), ids(&[("x", 6)])).await, 1, "b is gone");
+    list(store, at(3), ids(&[("a", 1)])).await;
+    list(store, at(4), ids(&[("b", 1)])).await;
+    assert_eq!(stats(store, "b").await.visits, 0, "not the history of what was there before");
+    let listed = all(store).await;
+    let at_b: Vec<_> = listed.iter().filter(|o| o.url == url("b")).map(|o| o.gone.is_some()).collect();
+    assert_eq!((listed.len(), at_b.iter().filter(|gone| **gone).count()), (3, 1), "two were at b, one is");
+}
+
+async fn what_people_said_stays_with_what_they_meant<B: SchedulerBackend>(store: &B) {
+    list(store, at(0), ids(&[("a", 1), ("x", 2)])).await;
+    list_of(store, mirror(), at(0), said().names(&["a", "y"])).await;
+    store.request(&[VisitRequest::new(key("a"), "me")], at(1)).await.unwrap();
+    store.set_disabled(&[key("x")], Some("asked to"), at(1)).await.unwrap();
+    list(store, at(2), ids(&[("b", 1), ("y", 2)])).await;
+    let asked = async |name: &str| store.explain(&key(name), at(2)).await.unwrap().unwrap().requested_by;
+    assert_eq!((asked("a").await.as_deref(), asked("b").await), (Some("me"), None), "for what is at the URL");
+    let stopped = |o: &crate::model::ListedOrigin| o.url == url("y") && o.disabled_by_hand.is_some();
+    assert_eq!(
+        all(store).await.iter().filter(|o| stopped(o)).count(),
+        2,
+        "a stop goes along, and holds for both"
+    );
+    // A request for what joins another unit goes along too.
+    list(store, at(3), ids(&[("b", 1), ("y", 2), ("c", 3)])).await;
+    list_of(store, mirror(), at(3), said().names(&["a", "y", "d"])).await;
+    store.request(&[VisitRequest::new(key("c"), "you")], at(3)).await.unwrap();
+    list(store, at(4), ids(&[("b", 1), ("y", 2), ("d", 3)])).await;
+    assert_eq!(asked("d").await.as_deref(), Some("you"));
+}
+
+async fn a_name_reused_beside_another_lister_is_split<B: SchedulerBackend>(store: &B) {
+    list(store, at(0), ids(&[("a", 1)])).await;
+    list_of(store, mirror(), at(0), said().names(&["a"])).await;
+    list(store, at(5), ids(&[("a", 1)])).await;
+    let counts = list(store, at(9), ids(&[("a", 2)])).await;
+    assert_eq!((counts.new, counts.gone), (1, 1));
+    let listed = all(store).await;
+    let of = |id: Option<&str>| listed.iter().find(|o| o.forge_id.as_deref() == id).unwrap();
+    assert_eq!(listed.len(), 3);
+    assert_eq!((of(Some("1")).gone.is_some(), of(Some("1")).last_seen), (true, at(5)));
+    assert_eq!((of(Some("2")).gone, of(Some("2")).first_seen, of(None).gone), (None, at(9), None));
+    // It turns up elsewhere, and is itself.
+    list(store, at(10), ids(&[("a", 2), ("b", 1)])).await;
+    assert_eq!((one(store, "b").await.first_seen, all(store).await.len()), (at(0), 3));
 }
 
 async fn an_import_knows_former_urls<B: SchedulerBackend>(store: &B) {
