@@ -156,10 +156,14 @@ async fn the_last_to_bear_a_url_answers<B: SchedulerBackend>(store: &B) {
     // The first one turns up again last, but it had lost the name first.
     list(store, at(3), ids(&[("b", 2), ("c", 1)])).await;
     assert_eq!(store.explain(&key("a"), at(3)).await.unwrap().unwrap().origin, key("b"));
-    // It has its name again, and loses it once more: now it was the last.
-    list(store, at(4), ids(&[("b", 2), ("a", 1)])).await;
-    list(store, at(5), ids(&[("b", 2), ("d", 1)])).await;
-    assert_eq!(store.explain(&key("a"), at(5)).await.unwrap().unwrap().origin, key("d"));
+    // Another one has its name again, and leaves it once more: now it was the last.
+    list(store, at(4), ids(&[("m", 7)])).await;
+    list(store, at(5), ids(&[("m", 8)])).await;
+    list(store, at(6), ids(&[("n", 8)])).await;
+    list(store, at(7), ids(&[("n", 8), ("m", 7)])).await;
+    assert_eq!(one(store, "m").await.former_urls, [""; 0]);
+    list(store, at(8), ids(&[("n", 8), ("o", 7)])).await;
+    assert_eq!(store.explain(&key("m"), at(8)).await.unwrap().unwrap().origin, key("o"));
 }
 
 async fn names_may_be_exchanged<B: SchedulerBackend>(store: &B) {
@@ -341,6 +345,8 @@ async fn what_people_said_stays_with_what_they_meant<B: SchedulerBackend>(store:
     store.request(&[VisitRequest::new(key("c"), "you")], at(3)).await.unwrap();
     list(store, at(4), ids(&[("b", 1), ("y", 2), ("d", 3)])).await;
     assert_eq!(asked("d").await.as_deref(), Some("you"));
+    let why = store.explain(&key("d"), at(4)).await.unwrap().unwrap();
+    assert_eq!((why.reason.code.as_str(), why.earliest), ("requested", Some(at(4))));
 }
 
 async fn a_name_reused_beside_another_lister_is_split<B: SchedulerBackend>(store: &B) {

@@ -96,16 +96,18 @@ async fn a_mass_loss_can_be_forced<B: SchedulerBackend>(store: &B) {
 async fn a_mass_loss_is_believed_when_runs_agree_for_long<B: SchedulerBackend>(store: &B) {
     list(store, at(0), numbered(0..100)).await;
     assert_eq!(pruned(store, at(1), numbered(0..50), guarded()).await.withheld, 50);
-    // Ten more are missing in between: they have not been missing for long.
-    assert_eq!(pruned(store, at(100), numbered(0..40), guarded()).await.withheld, 60);
-    let ended = pruned(store, at(1 + 7 * 24), numbered(0..40), guarded()).await;
-    assert_eq!((ended.gone, ended.withheld), (50, 10));
-    let ended = pruned(store, at(2 + 7 * 24), numbered(0..40), guarded()).await;
-    assert_eq!((ended.gone, ended.withheld), (10, 0), "of fifty, ten are not too many");
+    // Twenty more are missing in between: they have not been missing for long.
+    assert_eq!(pruned(store, at(100), numbered(0..30), guarded()).await.withheld, 70);
+    let ended = pruned(store, at(1 + 7 * 24), numbered(0..30), guarded()).await;
+    assert_eq!((ended.gone, ended.withheld), (50, 20));
+    // Their own week has begun.
+    assert_eq!(pruned(store, at(10 * 24), numbered(0..30), guarded()).await.withheld, 20);
+    let ended = pruned(store, at(1 + 14 * 24), numbered(0..30), guarded()).await;
+    assert_eq!((ended.gone, ended.withheld), (20, 0));
     // A shorter time may do.
     let soon = Prune::Guarded(PruneGuard::default().with_confirm_after(std::time::Duration::ZERO));
-    assert_eq!(pruned(store, at(300), numbered(0..20), soon).await.withheld, 20);
-    assert_eq!(pruned(store, at(301), numbered(0..20), soon).await.gone, 20);
+    assert_eq!(pruned(store, at(500), numbered(0..15), soon).await.withheld, 15);
+    assert_eq!(pruned(store, at(501), numbered(0..15), soon).await.gone, 15);
 }
 
 async fn whoever_is_seen_is_no_suspect<B: SchedulerBackend>(store: &B) {
