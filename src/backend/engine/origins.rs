@@ -304,7 +304,7 @@ pub(crate) fn set_disabled(
                 _ => Disabled::new(now, reason),
             });
             if reason.is_none() {
-                w.by_failures = None;
+                (w.by_failures, w.hold_until) = (None, None);
             }
         });
         if reason.is_none()

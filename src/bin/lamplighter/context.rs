@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter::backend::{FileStore, MemoryStore, SchedulerBackend, StoreOptions};
+use lamplighter::backend::{BackendErrorKind, FileStore, MemoryStore, SchedulerBackend, StoreOptions};
 use lamplighter::driver::SystemClock;
 use lamplighter::lister::Secret;
 use lamplighter::model::{ListerKey, Timestamp};
@@ -110,12 +110,28 @@ impl Context {
         }
     }
 
-    fn open(&self, path: &Path) -> Result<Arc<FileStore>> {
+    /// The filled store, for one look: a file serves one process at a time, so whoever follows it lets
+    /// go in between. None while another process has it.
+    pub(crate) fn glance(&self) -> Result<Option<Arc<dyn SchedulerBackend>>> {
+        match named(&self.store)? {
+            Place::File(path) if path.exists() => match self.opened(&path) {
+                Err(e) if e.kind() == BackendErrorKind::Unavailable => Ok(None),
+                store => Ok(Some(Arc::new(store?))),
+            },
+            _ => self.filled_store().map(Some),
+        }
+    }
+
+    fn opened(&self, path: &Path) -> lamplighter::backend::Result<FileStore> {
         let mut options = StoreOptions::default();
         if self.now.is_none() {
             options = options.with_clock_bound(CLOCK_BOUND);
         }
-        let store = FileStore::with_options(path, options).map_err(|e| match Failure::from(e) {
+        FileStore::with_options(path, options)
+    }
+
+    fn open(&self, path: &Path) -> Result<Arc<FileStore>> {
+        let store = self.opened(path).map_err(|e| match Failure::from(e) {
             // Whatever is wrong with it: without a store nothing can be done.
             Failure::Work(message) => Failure::Usage(message),
             other => other,

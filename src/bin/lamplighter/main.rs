@@ -6,6 +6,7 @@ mod client;
 mod config;
 mod context;
 mod failure;
+mod feed;
 mod import;
 mod list;
 mod output;
@@ -14,6 +15,7 @@ mod query;
 mod replay;
 mod tour;
 mod visits;
+mod wishes;
 
 use std::process::ExitCode;
 
@@ -74,6 +76,12 @@ async fn dispatch(command: &Command, context: &mut Context) -> Result<Done> {
         Command::Explain(args) => visits::explain(args, context).await,
         Command::Runs(args) => query::runs(args, context).await,
         Command::Gaps(args) => query::gaps(args, context).await,
+        Command::Request(args) => wishes::request(args, context).await,
+        Command::Hint(args) => wishes::hint(args, context).await,
+        Command::Disable(args) => wishes::disable(args, context).await,
+        Command::Enable(args) => wishes::enable(args, context).await,
+        Command::Changes(args) => feed::changes(args, context).await,
+        Command::Metrics(args) => feed::metrics(args, context).await,
     }
 }
 
