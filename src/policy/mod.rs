@@ -39,12 +39,12 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use facts::{Facts, Listing, hold_after, observe_listing, observe_visit};
-pub use gates::{Gate, GateState, Gates, Schedule, gates, schedule};
+pub use facts::{Facts, Listing, Memo, hold_after, observe_listing, observe_visit};
+pub use gates::{Cooldowns, Gate, GateState, Gates, Schedule, gates, schedule};
 pub use mix::allocate;
 pub use oldest::Oldest;
 
-use crate::model::Timestamp;
+use crate::model::{Outcome, Timestamp};
 
 /// A queue of its own within a visit type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -57,6 +57,9 @@ impl Lane {
     pub const REQUESTED: Self = Self(0);
     /// Origins that their policy would leave unvisited for longer than the guard age.
     pub const GUARD: Self = Self(1);
+
+    /// No lane: the origin waits for no visit until something new is known of it.
+    pub const PARKED: Self = Self(u8::MAX);
 
     /// A policy's own lane: `0`, `1`, … (up to 200).
     #[must_use]
@@ -120,6 +123,13 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// No place: no visit until something new is known of the origin. The guard's and requests' lanes
+    /// take it all the same.
+    #[must_use]
+    pub fn parked(why: Reason) -> Self {
+        Self { lane: Lane::PARKED, rank: i64::MAX, why }
+    }
+
     /// A place in a lane.
     #[must_use]
     pub fn new(lane: Lane, rank: i64, why: Reason) -> Self {
@@ -156,9 +166,58 @@ pub trait Policy: Send + Sync + fmt::Debug {
         let _ = (shared, taken, now);
     }
 
+    /// Folds a visit into what this policy keeps of the origin for itself, after
+    /// [`observe_visit`] has folded it into `facts`; `before` is what was known until then. May
+    /// write [`Facts::memo`] and [`Facts::disabled_by_failures`], and nothing else of it is kept.
+    /// Nothing by default.
+    fn observe(&self, facts: &mut Facts, before: &Facts, outcome: &Outcome, shared: &Shared) {
+        let _ = (facts, before, outcome, shared);
+    }
+
+    /// Whether [`Facts::last_finished`] matters to it: then all origins are placed again when a
+    /// listing has been read to its end. No by default.
+    fn follows_listings(&self) -> bool {
+        false
+    }
+
     /// The gates around it.
     fn gates(&self) -> Gates {
         Gates::default()
+    }
+}
+
+/// A policy shared between visit types, or chosen at run time.
+impl<P: Policy + ?Sized> Policy for Arc<P> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+
+    fn lanes(&self) -> Vec<LaneSpec> {
+        (**self).lanes()
+    }
+
+    fn place(&self, facts: &Facts, shared: &Shared, now: Timestamp) -> Placement {
+        (**self).place(facts, shared, now)
+    }
+
+    fn value(&self, facts: &Facts, shared: &Shared, now: Timestamp) -> f64 {
+        (**self).value(facts, shared, now)
+    }
+
+    fn learn(&self, shared: &mut Shared, taken: &[(Facts, f64)], now: Timestamp) {
+        (**self).learn(shared, taken, now);
+    }
+
+    fn observe(&self, facts: &mut Facts, before: &Facts, outcome: &Outcome, shared: &Shared) {
+        (**self).observe(facts, before, outcome, shared);
+    }
+
+    fn follows_listings(&self) -> bool {
+        (**self).follows_listings()
+    }
+
+    fn gates(&self) -> Gates {
+        (**self).gates()
     }
 }
 

@@ -17,6 +17,8 @@ pub(crate) struct Kind {
     pub(crate) row: TypeRow,
     pub(crate) policy: Arc<dyn Policy>,
     pub(crate) shared: Shared,
+    /// Tells the policy's own notes from those of another.
+    pub(crate) tag: u32,
 }
 
 impl Kind {
@@ -139,7 +141,9 @@ impl<'e> Ctx<'e> {
 fn kind(number: u16, row: TypeRow, policies: &Policies) -> Result<Kind> {
     let policy = Arc::clone(policies.of(&row.name));
     let shared = row.shared.as_deref().map_or(Ok(Shared::default()), from_json)?;
-    Ok(Kind { number, row, policy, shared })
+    let tag = digest128(policy.name().as_bytes());
+    let tag = tag.first_chunk().map_or(0, |head| u32::from_be_bytes(*head));
+    Ok(Kind { number, row, policy, shared, tag })
 }
 
 /// The next number of a sequence; the first is one.

@@ -281,12 +281,29 @@ pub(crate) fn set_disabled(
                 Some(known) if known.reason == reason => known,
                 _ => Disabled::new(now, reason),
             });
+            // Who allows visits again also forgives the failures that had stopped them.
+            if reason.is_none() {
+                w.by_failures = None;
+            }
         });
         if row.wishes != before {
             place(t, ctx, id, &mut row)?;
         }
     }
     Ok(known)
+}
+
+/// A listing was read to its end: origins of types whose policy goes by that are to be placed again,
+/// in batches. Tells whether there are such types.
+pub(crate) fn follow_listings(t: &mut dyn KvTxn, ctx: &Ctx<'_>) -> Result<bool> {
+    let mut any = false;
+    for kind in ctx.kinds().iter().filter(|k| k.policy.follows_listings()) {
+        let mut row = kind.row.clone();
+        row.replace_from = Some(0);
+        t.put(keys::TYPE, &K::new().u16(kind.number), &super::rows::encode(&row)?)?;
+        any = true;
+    }
+    Ok(any)
 }
 
 /// Places again what another policy placed, up to `limit` origins at a time. False when all is done.

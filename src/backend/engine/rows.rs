@@ -8,6 +8,7 @@ use crate::backend::{BackendError, BackendErrorKind, GapKind, PageDigest, Result
 use crate::model::{
     Artifact, ArtifactShape, Disabled, Gone, JsonObject, ListerRecord, Timestamp, VisitStatus,
 };
+use crate::policy::Memo;
 
 /// The form of all rows. Raised when one changes; older ones are read as long as they can be.
 pub(crate) const FORM: u8 = 1;
@@ -195,6 +196,8 @@ pub(crate) struct Visits {
     pub(crate) visits: u64,
     /// The token of the last outcome taken.
     pub(crate) token: u64,
+    /// What the policy of that tag keeps for itself.
+    pub(crate) memo: Option<(u32, Memo)>,
 }
 
 /// What few origins have.

@@ -8,11 +8,11 @@ use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, after_prefix};
 use super::origins::lister_key;
 use super::parts;
-use super::place::{absorb, enqueue, facts, key_of, lease, load, must_load, place};
+use super::place::{absorb, edit_wishes, enqueue, facts, key_of, lease, load, must_load, place};
 use super::rows::{LeaseRow, OriginRow, TypeRow, decode, encode, to_json};
 use crate::backend::{Claim, Claimed, Completed, Refusal, Result, Visit};
 use crate::model::{Outcome, Timestamp, VisitId, VisitToken};
-use crate::policy::{Facts, Lane, LaneSpec, Reason, Schedule, allocate, observe_visit, schedule};
+use crate::policy::{Facts, Lane, LaneSpec, Memo, Reason, Schedule, allocate, observe_visit, schedule};
 
 /// A claim looks at so many origins of a lane whose rank has not come, at most.
 const AHEAD: usize = 1000;
@@ -367,10 +367,20 @@ fn take_outcome(
         _ => None,
     };
     let changed = outcome.changed.or(differs);
+    let before = facts.clone();
     observe_visit(&mut facts, outcome, lease.since);
+    let kind = ctx.kind(row.visit_type)?;
+    if !out_of_order {
+        // The policy is told what was found out, not only what the worker said.
+        let told = Outcome { changed, ..outcome.clone() };
+        kind.policy.observe(&mut facts, &before, &told, &kind.shared);
+    }
     absorb(&mut row, &facts);
+    let by_failures = facts.disabled_by_failures;
+    edit_wishes(&mut row, |w| w.by_failures = by_failures);
     if let Some(visits) = row.visits.as_deref_mut() {
         visits.token = outcome.token.0;
+        visits.memo = (facts.memo != Memo::default()).then_some((kind.tag, facts.memo));
     }
     t.delete(keys::LEASE, &keys::of_u64(id))?;
     t.delete(keys::DEADLINE, &keys::deadline(lease.until.as_micros(), id))?;
