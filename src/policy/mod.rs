@@ -29,20 +29,26 @@
 //! }
 //! ```
 
+mod classic;
 mod facts;
 mod gates;
 mod mix;
+mod nutch;
 mod oldest;
+mod round_robin;
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
 
+pub use classic::{Classic, ClassicError, Order, UnknownOrder};
 pub use facts::{Facts, Listing, Memo, hold_after, observe_listing, observe_visit};
 pub use gates::{Cooldowns, Gate, GateState, Gates, Schedule, gates, schedule};
 pub use mix::allocate;
+pub use nutch::Nutch;
 pub use oldest::Oldest;
+pub use round_robin::RoundRobin;
 
 use crate::model::{Outcome, Timestamp};
 
