@@ -18,7 +18,7 @@ use serde_json::json;
 use super::{Cooldowns, Facts, Gates, Lane, LaneSpec, Memo, Placement, Policy, Reason, Shared};
 use crate::model::{Disabled, Outcome, Timestamp};
 
-pub use order::Order;
+pub use order::{Order, UnknownOrder};
 
 const DAY: u64 = 86_400;
 
