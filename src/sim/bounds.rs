@@ -69,7 +69,13 @@ pub(crate) fn oracle(rates: &[f64], visits_per_day: f64) -> Option<f64> {
     }
     let fresh = rates.iter().map(|l| {
         let x = interval(high * l).min(1e9 * l);
-        if x <= 0.0 { 1.0 } else if x.is_finite() { -(-x).exp_m1() / x } else { 0.0 }
+        if x <= 0.0 {
+            1.0
+        } else if x.is_finite() {
+            -(-x).exp_m1() / x
+        } else {
+            0.0
+        }
     });
     Some(fresh.sum::<f64>() / to_f64(rates.len()))
 }

@@ -96,7 +96,8 @@ impl Generator {
             changes += to_f64(times.iter().filter(|t| **t >= 0.0).count());
             let origin = self.origin(&mut rng);
             seen.clear();
-            if let Some((kind, _)) = self.kinds.get(usize::from(origin.kind)).filter(|(k, _)| k.period > 0.0) {
+            if let Some((kind, _)) = self.kinds.get(usize::from(origin.kind)).filter(|(k, _)| k.period > 0.0)
+            {
                 seen.extend(times.iter().copied().filter(|_| rng.chance(kind.recall)));
                 false_ones.clear();
                 let whole = self.days + self.history;

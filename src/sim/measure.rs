@@ -151,7 +151,11 @@ impl<'w> Measure<'w> {
     }
 
     /// Ends the run: what is stale now stays so to the end.
-    pub(crate) fn finish(mut self, last_success: &[Option<f64>], cold: bool) -> (Figures, Vec<Point>, Vec<f64>) {
+    pub(crate) fn finish(
+        mut self,
+        last_success: &[Option<f64>],
+        cold: bool,
+    ) -> (Figures, Vec<Point>, Vec<f64>) {
         let end = self.world.end();
         let live: Vec<usize> = (0..self.world.len())
             .filter(|i| {
@@ -231,7 +235,6 @@ pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
         (a, _) => a.unwrap_or(0.0),
     }
 }
-
 
 #[cfg(test)]
 mod tests {
