@@ -6,7 +6,7 @@ use std::path::Path;
 
 use lamplighter::backend::MemoryStore;
 use lamplighter::policy::Policies;
-use lamplighter::sim::{self, Bounds, Report, SimOptions, World};
+use lamplighter::sim::{self, Bounds, Named, Page, Report, SimOptions, SweepPoint, World};
 use serde_json::{Value, json};
 
 use crate::args::SimulateArgs;
@@ -17,6 +17,10 @@ pub(crate) async fn simulate(args: &SimulateArgs, context: &mut Context) -> Resu
     let world = read(&args.world)?;
     let report = run(&world, &args.policy, args.budget).await?;
     let bounds = Bounds::of(&world, args.budget * world.volume_per_day);
+    if let Some(path) = &args.html {
+        let page = draw(&world, args, &report).await?;
+        std::fs::write(path, page).map_err(|e| Failure::work(format!("{}: {e}", path.display())))?;
+    }
     if context.json {
         context.out.json(&row(&args.policy, args.budget, &report))?;
     } else {
@@ -35,6 +39,32 @@ fn read(path: &Path) -> Result<World> {
         let why = std::error::Error::source(&e).map(|s| format!(": {s}")).unwrap_or_default();
         Failure::usage(format!("{}: {e}{why}", path.display()))
     })
+}
+
+/// What a policy is drawn beside.
+const BASELINES: [&str; 3] = ["swh_default", "round_robin", "nutch"];
+
+/// The page: the run, baselines at the same budget, and all of them at others.
+async fn draw(world: &World, args: &SimulateArgs, report: &Report) -> Result<String> {
+    let mut runs = vec![Named::new(&args.policy, report.clone())];
+    for policy in BASELINES.into_iter().filter(|p| *p != args.policy) {
+        runs.push(Named::new(policy, run(world, policy, args.budget).await?));
+    }
+    let mut budgets = vec![0.05, 0.1, 0.2, 0.5, 1.0, 2.0];
+    if !budgets.contains(&args.budget) {
+        budgets.push(args.budget);
+        budgets.sort_by(f64::total_cmp);
+    }
+    let mut sweep = Vec::with_capacity(budgets.len());
+    for budget in budgets {
+        let mut fresh = Vec::with_capacity(runs.len());
+        for known in &runs {
+            let same = (budget - args.budget).abs() < 1e-12;
+            fresh.push(if same { known.report.fresh } else { run(world, &known.name, budget).await?.fresh });
+        }
+        sweep.push(SweepPoint::new(budget, Bounds::of(world, budget * world.volume_per_day), fresh));
+    }
+    Page::new(world, args.budget, runs, sweep).html().map_err(Failure::work)
 }
 
 /// A run of a policy at a budget, in a store of its own.
