@@ -168,7 +168,10 @@ fn longer(worst: &[f64]) -> Vec<(f64, f64)> {
     let n = super::super::generate::to_f64(worst.len().max(1));
     let share = |i: usize| 100.0 * (1.0 - super::super::generate::to_f64(i + 1) / n);
     let points = worst.iter().enumerate().filter(|(i, _)| i % step == 0 || i + 1 == worst.len());
-    points.map(|(i, days)| (days.max(0.1), share(i))).collect()
+    let shown: Vec<_> = points.map(|(i, days)| (*days, share(i))).filter(|(days, _)| *days > 0.1).collect();
+    // To the left of the first of them, those that never were out of date for that long.
+    let left = shown.first().map(|(_, share)| (0.1, *share));
+    left.into_iter().chain(shown).collect()
 }
 
 /// Visits by kind of lister, stacked.

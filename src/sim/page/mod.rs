@@ -82,8 +82,11 @@ impl Page {
     /// A page about runs through a world.
     #[must_use]
     pub fn new(world: &World, budget: f64, runs: Vec<Named>, sweep: Vec<SweepPoint>) -> Self {
-        let kind = |k: &super::ListerKind| {
-            if k.period <= 0.0 { "no dates".to_owned() } else { format!("every {} days", k.period) }
+        let kind = |k: &super::ListerKind| match k.period {
+            ..=0.0 => "no dates".to_owned(),
+            1.0 => "daily".to_owned(),
+            7.0 => "weekly".to_owned(),
+            n => format!("every {n} days"),
         };
         let visits_per_day = budget * world.volume_per_day;
         Self {
@@ -164,10 +167,12 @@ impl Page {
         figure(
             &mut out,
             "Where visits went",
-            "By how often the origin's listing is read: visits that found something new, nothing new, or \
-             archived nothing.",
+            "By how often the origin's listing is read: <span class=\"legend key\"><span><i class=\"s2\"></i>\
+             something new</span><span><i class=\"s0\"></i>nothing new</span><span><i class=\"s4\"></i>archived \
+             nothing</span></span>",
             &charts::spent(self, &first.report)?,
         )?;
+        lanes(&mut out, &first.report)?;
         out.push_str("</div>");
         self.table(&mut out)?;
         let digest = escaped(&first.report.sequence_sha256);
@@ -186,7 +191,7 @@ impl Page {
             (days(r.age), "mean age", "of the oldest change not archived".to_owned()),
             (days(r.lag), "mean lag", "from a change to its archival".to_owned()),
             (days(r.ttfv), "to the first visit", "of a new origin".to_owned()),
-            (days(r.p99), "99 % were never out", "of date for longer".to_owned()),
+            (days(r.p99), "worst but for 1 %", "longest time without a current copy".to_owned()),
             (
                 percent(r.useless),
                 "of visits found nothing new",
@@ -238,6 +243,32 @@ impl Page {
         out.push_str("</tbody></table></div></section>");
         Ok(())
     }
+}
+
+/// Why visits were made: the lanes that they waited in.
+fn lanes(out: &mut String, r: &Report) -> fmt::Result {
+    out.push_str(
+        "<figure><h2>What visits were made for</h2><table><thead><tr><th>lane</th><th>visits</th>\
+         <th>something new</th><th>failed</th></tr></thead><tbody>",
+    );
+    for (lane, spent) in &r.by_lane {
+        let share = |n: u64| {
+            let of = |n: u64| f64::from(u32::try_from(n).unwrap_or(u32::MAX));
+            percent(ratio(of(n), of(spent.all())))
+        };
+        write!(
+            out,
+            "<tr><th>{}</th><td>{}</td><td>{}</td><td>{}</td></tr>",
+            escaped(&lane.replace('_', " ")),
+            grouped(usize::try_from(spent.all()).unwrap_or(usize::MAX)),
+            share(spent.useful),
+            share(spent.failed),
+        )?;
+    }
+    out.push_str(
+        "</tbody></table><figcaption>By the lane of the policy that they waited in.</figcaption></figure>",
+    );
+    Ok(())
 }
 
 fn figure(out: &mut String, title: &str, caption: &str, svg: &str) -> fmt::Result {
@@ -302,7 +333,7 @@ grid-template-columns:repeat(auto-fit,minmax(165px,1fr))}\
 .tiles div,figure,.wide{background:var(--card);border:1px solid var(--line);border-radius:10px;padding:14px 16px;margin:0}\
 .tiles b{display:block;font-size:1.5rem}.tiles span{display:block}.tiles small,figcaption,footer{color:var(--soft)}\
 .legend{display:flex;flex-wrap:wrap;gap:4px 18px;margin:20px 0 10px}.legend i{display:inline-block;width:22px;\
-height:4px;border-radius:2px;margin:0 7px 4px 0;background:currentColor}.s0{color:var(--c0)}.s1{color:var(--c1)}\
+height:4px;border-radius:2px;margin:0 7px 4px 0;background:currentColor}.key{margin:0;gap:0 14px}.s0{color:var(--c0)}.s1{color:var(--c1)}\
 .s2{color:var(--c2)}.s3{color:var(--c3)}.s4{color:var(--c4)}\
 .grid{display:grid;gap:14px;grid-template-columns:repeat(auto-fit,minmax(min(100%,460px),1fr))}\
 figcaption{font-size:.85rem}.wide{margin-top:14px}.scroll{overflow-x:auto}\
