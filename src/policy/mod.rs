@@ -29,9 +29,12 @@
 //! }
 //! ```
 
+mod belief;
+mod due;
 mod facts;
 mod gates;
 mod mix;
+mod named;
 mod oldest;
 
 use std::fmt;
@@ -39,9 +42,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use facts::{Facts, Listing, hold_after, observe_listing, observe_visit};
+pub use belief::{Belief, Evidence};
+pub use due::{Due, DueOptions, Guard, Objective};
+pub(crate) use facts::looked_since;
+pub use facts::{Facts, Listing, Signals, Trust, hold_after, observe_hint, observe_listing, observe_visit};
 pub use gates::{Gate, GateState, Gates, Schedule, gates, schedule};
 pub use mix::allocate;
+pub use named::{PolicyError, named};
 pub use oldest::Oldest;
 
 use crate::model::Timestamp;
@@ -57,6 +64,12 @@ impl Lane {
     pub const REQUESTED: Self = Self(0);
     /// Origins that their policy would leave unvisited for longer than the guard age.
     pub const GUARD: Self = Self(1);
+
+    /// Whether it is one of a policy's own.
+    #[must_use]
+    pub const fn is_policy(self) -> bool {
+        self.0 >= 2 && self.0 <= 202
+    }
 
     /// A policy's own lane: `0`, `1`, … (up to 200).
     #[must_use]
@@ -127,11 +140,24 @@ impl Placement {
     }
 }
 
-/// What a policy keeps for a whole visit type (a price, for one): a JSON value, null at first.
-#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-#[allow(clippy::exhaustive_structs, reason = "a name for a value, and nothing else")]
-pub struct Shared(pub Value);
+/// What there is for a whole visit type: what its policy keeps (a price, for one), and how many
+/// origins wait.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Shared {
+    /// What the policy keeps: a JSON value, null at first.
+    pub kept: Value,
+    /// Origins that wait for visits. Counted by the store.
+    pub origins: u64,
+}
+
+impl Shared {
+    /// What there is where so many origins wait and the policy keeps a value.
+    #[must_use]
+    pub fn new(kept: Value, origins: u64) -> Self {
+        Self { kept, origins }
+    }
+}
 
 /// Decides when an origin is to be visited, and how urgent that is. See the [module](self) for how
 /// to implement one.
@@ -151,14 +177,82 @@ pub trait Policy: Send + Sync + fmt::Debug {
         0.0
     }
 
-    /// Learns from the visits of a claim and their values. Nothing by default.
+    /// Learns from the visits of a claim that waited in the policy's own lanes, and their values.
+    /// Nothing by default.
     fn learn(&self, shared: &mut Shared, taken: &[(Facts, f64)], now: Timestamp) {
         let _ = (shared, taken, now);
     }
 
     /// The gates around it.
-    fn gates(&self) -> Gates {
+    fn gates(&self, shared: &Shared) -> Gates {
+        let _ = shared;
         Gates::default()
+    }
+
+    /// Its name and the options that matter for a place: where it differs from the stored one, all
+    /// origins are placed again, and what the policy keeps is kept. The name by default.
+    fn form(&self) -> String {
+        self.name().to_owned()
+    }
+
+    /// Whether it wants to see a sample of the origins before the next claim. Never by default.
+    fn unsettled(&self, shared: &Shared) -> bool {
+        let _ = shared;
+        false
+    }
+
+    /// Looks at a sample of the origins that wait. All of them are placed again after that. Must end
+    /// with the policy no longer [unsettled](Policy::unsettled).
+    fn settle(&self, shared: &mut Shared, sample: &[Facts], now: Timestamp) {
+        let _ = (shared, sample, now);
+    }
+
+    /// Visits a day that it reckons with, where it does.
+    fn budget(&self, shared: &Shared) -> Option<f64> {
+        let _ = shared;
+        None
+    }
+
+    /// What an operator should know: a promise that the budget cannot keep, for one.
+    fn warnings(&self, shared: &Shared) -> Vec<Reason> {
+        let _ = shared;
+        Vec::new()
+    }
+}
+
+impl<P: Policy + ?Sized> Policy for Arc<P> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+    fn lanes(&self) -> Vec<LaneSpec> {
+        (**self).lanes()
+    }
+    fn place(&self, facts: &Facts, shared: &Shared, now: Timestamp) -> Placement {
+        (**self).place(facts, shared, now)
+    }
+    fn value(&self, facts: &Facts, shared: &Shared, now: Timestamp) -> f64 {
+        (**self).value(facts, shared, now)
+    }
+    fn learn(&self, shared: &mut Shared, taken: &[(Facts, f64)], now: Timestamp) {
+        (**self).learn(shared, taken, now);
+    }
+    fn gates(&self, shared: &Shared) -> Gates {
+        (**self).gates(shared)
+    }
+    fn form(&self) -> String {
+        (**self).form()
+    }
+    fn unsettled(&self, shared: &Shared) -> bool {
+        (**self).unsettled(shared)
+    }
+    fn settle(&self, shared: &mut Shared, sample: &[Facts], now: Timestamp) {
+        (**self).settle(shared, sample, now);
+    }
+    fn budget(&self, shared: &Shared) -> Option<f64> {
+        (**self).budget(shared)
+    }
+    fn warnings(&self, shared: &Shared) -> Vec<Reason> {
+        (**self).warnings(shared)
     }
 }
 
@@ -181,7 +275,7 @@ impl Policies {
         Self { default: Arc::new(policy), by_type: Vec::new() }
     }
 
-    /// Another policy for one visit type.
+    /// Another policy for one visit type. An `Arc<dyn Policy>`, as [`named`] gives, is one too.
     #[must_use]
     pub fn with(mut self, visit_type: impl Into<String>, policy: impl Policy + 'static) -> Self {
         self.by_type.push((visit_type.into(), Arc::new(policy)));

@@ -29,6 +29,7 @@ mod runs;
 mod seen;
 mod sets;
 mod store;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod visits;
@@ -52,7 +53,7 @@ use crate::model::{
 
 /// The form of the tables as a whole.
 #[cfg(any(feature = "file", test))]
-const FORM: u64 = 1;
+const FORM: u64 = 2;
 
 /// So many origins are placed again in one transaction after a change of policy.
 const AT_ONCE: usize = 1000;
@@ -82,17 +83,25 @@ impl<S: Kv> Engine<S> {
                 let what = format!("its form is {form}, this version reads up to {FORM}");
                 return Err(BackendError::new(BackendErrorKind::Newer, what));
             }
+            if form == 1 {
+                let what = "its form is 1, written before the first release";
+                return Err(BackendError::new(BackendErrorKind::Corrupt, what));
+            }
             if form == 0 {
                 t.put(keys::META, b"form", &keys::of_u64(FORM))?;
             }
             let mut settled = true;
             for kind in Ctx::new(t, &options.policies, origins::NO_TIME)?.kinds() {
                 let mut row = kind.row.clone();
-                if row.policy != kind.policy.name() {
-                    kind.policy.name().clone_into(&mut row.policy);
+                let form = kind.policy.form();
+                if row.policy != kind.policy.name() || row.form != form {
+                    if row.policy != kind.policy.name() {
+                        kind.policy.name().clone_into(&mut row.policy);
+                        row.credit = Vec::new();
+                        row.shared = None;
+                    }
+                    row.form = form;
                     row.replace_from = Some(0);
-                    row.credit = Vec::new();
-                    row.shared = None;
                     t.put(keys::TYPE, &keys::K::new().u16(kind.number), &rows::encode(&row)?)?;
                 }
                 settled &= row.replace_from.is_none();
@@ -120,11 +129,32 @@ impl<S: Kv> Engine<S> {
         while !self.settled.load(Ordering::Acquire) {
             let more = self.kv.write(|t| {
                 let mut ctx = Ctx::new(t, &self.options.policies, now)?;
-                origins::replace(t, &mut ctx, AT_ONCE)
+                let more = origins::replace(t, &mut ctx, AT_ONCE)?;
+                ctx.finish(t)?;
+                Ok(more)
             })?;
             self.settled.store(!more, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Lets a policy that asks for it look at a sample of a visit type's origins, and places all of
+    /// them by what it makes of that.
+    fn start(&self, visit_type: &VisitType, now: Timestamp) -> Result<()> {
+        let unsettled = |ctx: &Ctx<'_>| {
+            ctx.kind_of(visit_type)
+                .filter(|k| k.row.waiting > 0 && k.policy.unsettled(&k.shared))
+                .map(|k| k.number)
+        };
+        if self.read_at(now, |_, ctx| Ok(unsettled(ctx)))?.is_none() {
+            return Ok(());
+        }
+        self.write(now, |t, ctx| match unsettled(ctx) {
+            Some(number) => sweep::start(t, ctx, number),
+            None => Ok(()),
+        })?;
+        self.settled.store(false, Ordering::Release);
+        self.settle(now)
     }
 
     fn write<R>(
@@ -234,11 +264,14 @@ impl<S: Kv> Engine<S> {
     }
 
     pub(crate) fn claim(&self, claim: &Claim, now: Timestamp) -> Result<Claimed> {
+        self.check(now)?;
+        self.start(&claim.visit_type, now)?;
         self.write(now, |t, ctx| visits::claim(t, ctx, claim))
     }
 
     pub(crate) fn peek(&self, claim: &Claim, now: Timestamp) -> Result<Claimed> {
         self.check(now)?;
+        self.start(&claim.visit_type, now)?;
         self.settle(now)?;
         let claimed = self.kv.rehearse(|t| {
             let mut ctx = Ctx::new(t, &self.options.policies, now)?;
