@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::Evidence;
 use super::belief::days;
 use crate::model::{Disabled, Gone, Outcome, Timestamp, VisitStats, VisitStatus};
@@ -45,6 +47,10 @@ pub struct Facts {
     pub weight: f64,
     /// What a visit of it takes, against others.
     pub cost: f64,
+    /// When one of its listers last read its listing to the end.
+    pub last_finished: Option<Timestamp>,
+    /// What its policy keeps for itself.
+    pub memo: Memo,
 }
 
 /// How far news of changes can be trusted.
@@ -110,6 +116,19 @@ pub(crate) fn looked_since(listed: Option<Timestamp>, good: Timestamp) -> bool {
     listed.is_some_and(|listed| days(good, listed) > 1.0)
 }
 
+/// What one policy keeps of an origin for itself: written by [`super::Policy::observe`] alone, zero
+/// at first and again when another policy takes over. What the numbers mean is the policy's affair.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[allow(clippy::exhaustive_structs, reason = "room for numbers, and nothing else")]
+pub struct Memo {
+    /// A time, a length of time or a position.
+    pub at: i64,
+    /// A step up or down.
+    pub step: i32,
+    /// A count.
+    pub count: u32,
+}
+
 impl Facts {
     /// A new origin, listed and enabled.
     #[must_use]
@@ -132,6 +151,8 @@ impl Facts {
             class: None,
             weight: 1.0,
             cost: 1.0,
+            last_finished: None,
+            memo: Memo::default(),
         }
     }
 
@@ -284,11 +305,16 @@ pub fn hold_after(status: VisitStatus, failures: u32, seed: u64) -> Duration {
         VisitStatus::Failed => 2f64.powf(again).min(30.0),
         VisitStatus::Successful | VisitStatus::Partial => return Duration::ZERO,
     };
-    let spread = mix64(seed ^ u64::from(failures).wrapping_mul(0x9E37_79B9_7F4A_7C15));
-    // 53 bits: an exact f64 in [0, 1).
+    Duration::from_secs_f64((days * DAY * (0.9 + 0.2 * unit(seed, failures.into()))).round())
+}
+
+/// A number in [0, 1) by a hash of a seed and a count: jitter that comes out the same every time.
+pub(crate) fn unit(seed: u64, count: u64) -> f64 {
+    let spread = mix64(seed ^ count.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+    // 53 bits: an exact f64.
     #[allow(clippy::cast_precision_loss, reason = "53 bits fit")]
     let unit = (spread >> 11) as f64 / (1u64 << 53) as f64;
-    Duration::from_secs_f64((days * DAY * (0.9 + 0.2 * unit)).round())
+    unit
 }
 
 /// `SplitMix64`'s finaliser: spreads a seed over all 64 bits.

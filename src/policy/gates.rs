@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Facts, Lane, LaneSpec, Placement, Policy, Reason, Shared};
-use crate::model::Timestamp;
+use crate::model::{Timestamp, VisitStatus};
 
 /// How wide the gates are.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,11 +20,35 @@ pub struct Gates {
     /// The guard lane's share, against the sum of the policy's shares. At zero nobody is put there,
     /// and who is there already goes when there is nothing else.
     pub guard_share: f64,
-    /// After so many visits in a row that archived nothing, an origin is visited no more until
-    /// somebody allows it: this (url, visit type) alone. Never by default.
-    pub disable_after: Option<u32>,
     /// The on-demand lane's share, against the sum of the policy's: the others keep a floor.
     pub requested_share: f64,
+    /// Fixed holds after failures in place of those that grow ([`super::hold_after`]). None by
+    /// default.
+    pub cooldowns: Option<Cooldowns>,
+}
+
+/// For how long an origin is left alone after a visit that archived nothing, however often that
+/// happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "one for each way to fail")]
+pub struct Cooldowns {
+    /// After a failure.
+    pub failed: Duration,
+    /// Where there is no such origin.
+    pub not_found: Duration,
+}
+
+impl Gates {
+    /// The end of the hold after failures.
+    fn hold(&self, facts: &Facts) -> Option<Timestamp> {
+        let Some(cooldowns) = self.cooldowns else { return facts.hold_until };
+        let length = match facts.visits.last_status? {
+            VisitStatus::Failed => cooldowns.failed,
+            VisitStatus::NotFound => cooldowns.not_found,
+            VisitStatus::Successful | VisitStatus::Partial => return None,
+        };
+        facts.visits.last_visit.map(|t| t.plus(length))
+    }
 }
 
 impl Default for Gates {
@@ -33,8 +57,8 @@ impl Default for Gates {
             minimum_interval: Duration::from_secs(12 * 3600),
             guard_age: None,
             guard_share: 0.05,
-            disable_after: None,
             requested_share: 4.0,
+            cooldowns: None,
         }
     }
 }
@@ -137,7 +161,7 @@ fn parked(facts: &Facts) -> Option<Reason> {
 fn not_before(facts: &Facts, gates: &Gates) -> Timestamp {
     let interval_ends = facts.visits.last_visit.map(|t| t.plus(gates.minimum_interval));
     // A request overrules the hold after failures: somebody knows better. Not the interval.
-    let hold = facts.hold_until.filter(|_| facts.requested_at.is_none());
+    let hold = gates.hold(facts).filter(|_| facts.requested_at.is_none());
     interval_ends.max(hold).unwrap_or(facts.first_seen)
 }
 
@@ -174,7 +198,12 @@ pub fn schedule(policy: &dyn Policy, facts: &Facts, shared: &Shared, now: Timest
             place = Placement::new(Lane::GUARD, guarded.as_micros(), why);
         }
     }
-    if let Some(hold) = facts.hold_until.filter(|h| h.as_micros() > place.rank) {
+    if place.lane == Lane::PARKED {
+        return Schedule::Parked(place.why);
+    }
+    // With fixed cooldowns the rank is the policy's own to the end: it need not be a time.
+    let hold = facts.hold_until.filter(|h| gates.cooldowns.is_none() && h.as_micros() > place.rank);
+    if let Some(hold) = hold {
         let n = facts.visits.failures_in_a_row;
         let status = facts.visits.last_status.map_or("failed", |s| s.as_str());
         place.rank = hold.as_micros();
@@ -199,7 +228,7 @@ pub fn gates(policy: &dyn Policy, facts: &Facts, shared: &Shared, now: Timestamp
         Some(why) => GateState::new(Gate::Enabled, false, None, why.text),
         None => GateState::new(Gate::Enabled, facts.gone.is_none(), None, "enabled"),
     });
-    let hold = facts.hold_until.filter(|_| facts.requested_at.is_none());
+    let hold = gates.hold(facts).filter(|_| facts.requested_at.is_none());
     states.push(match hold.filter(|&h| h > now) {
         Some(h) => GateState::new(Gate::Hold, false, Some(h), "left alone after failures"),
         None => GateState::new(Gate::Hold, true, None, "no hold"),

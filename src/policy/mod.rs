@@ -30,12 +30,15 @@
 //! ```
 
 mod belief;
+mod classic;
 mod due;
 mod facts;
 mod gates;
 mod mix;
 mod named;
+mod nutch;
 mod oldest;
+mod round_robin;
 
 use std::fmt;
 use std::sync::Arc;
@@ -43,15 +46,20 @@ use std::sync::Arc;
 use serde_json::Value;
 
 pub use belief::{Belief, Evidence};
+pub use classic::{Classic, ClassicError, Order, UnknownOrder};
 pub use due::{Due, DueOptions, Guard, Objective};
 pub(crate) use facts::looked_since;
-pub use facts::{Facts, Listing, Signals, Trust, hold_after, observe_hint, observe_listing, observe_visit};
-pub use gates::{Gate, GateState, Gates, Schedule, gates, schedule};
+pub use facts::{
+    Facts, Listing, Memo, Signals, Trust, hold_after, observe_hint, observe_listing, observe_visit,
+};
+pub use gates::{Cooldowns, Gate, GateState, Gates, Schedule, gates, schedule};
 pub use mix::allocate;
 pub use named::{PolicyError, named};
+pub use nutch::Nutch;
 pub use oldest::Oldest;
+pub use round_robin::RoundRobin;
 
-use crate::model::Timestamp;
+use crate::model::{Outcome, Timestamp};
 
 /// A queue of its own within a visit type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -70,6 +78,9 @@ impl Lane {
     pub const fn is_policy(self) -> bool {
         self.0 >= 2 && self.0 <= 202
     }
+
+    /// No lane: the origin waits for no visit until something new is known of it.
+    pub const PARKED: Self = Self(u8::MAX);
 
     /// A policy's own lane: `0`, `1`, … (up to 200).
     #[must_use]
@@ -133,6 +144,13 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// No place: no visit until something new is known of the origin. The guard's and requests' lanes
+    /// take it all the same.
+    #[must_use]
+    pub fn parked(why: Reason) -> Self {
+        Self { lane: Lane::PARKED, rank: i64::MAX, why }
+    }
+
     /// A place in a lane.
     #[must_use]
     pub fn new(lane: Lane, rank: i64, why: Reason) -> Self {
@@ -183,6 +201,20 @@ pub trait Policy: Send + Sync + fmt::Debug {
         let _ = (shared, taken, now);
     }
 
+    /// Folds a visit into what this policy keeps of the origin for itself, after
+    /// [`observe_visit`] has folded it into `facts`; `before` is what was known until then. May
+    /// write [`Facts::memo`] and [`Facts::disabled_by_failures`], and nothing else of it is kept.
+    /// Nothing by default.
+    fn observe(&self, facts: &mut Facts, before: &Facts, outcome: &Outcome, shared: &Shared) {
+        let _ = (facts, before, outcome, shared);
+    }
+
+    /// Whether [`Facts::last_finished`] matters to it: then all origins are placed again when a
+    /// listing has been read to its end. No by default.
+    fn follows_listings(&self) -> bool {
+        false
+    }
+
     /// The gates around it.
     fn gates(&self, shared: &Shared) -> Gates {
         let _ = shared;
@@ -220,6 +252,7 @@ pub trait Policy: Send + Sync + fmt::Debug {
     }
 }
 
+/// A policy shared between visit types, or chosen at run time.
 impl<P: Policy + ?Sized> Policy for Arc<P> {
     fn name(&self) -> &str {
         (**self).name()
@@ -235,6 +268,12 @@ impl<P: Policy + ?Sized> Policy for Arc<P> {
     }
     fn learn(&self, shared: &mut Shared, taken: &[(Facts, f64)], now: Timestamp) {
         (**self).learn(shared, taken, now);
+    }
+    fn observe(&self, facts: &mut Facts, before: &Facts, outcome: &Outcome, shared: &Shared) {
+        (**self).observe(facts, before, outcome, shared);
+    }
+    fn follows_listings(&self) -> bool {
+        (**self).follows_listings()
     }
     fn gates(&self, shared: &Shared) -> Gates {
         (**self).gates(shared)

@@ -3,14 +3,20 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::{Due, DueOptions, Guard, Objective, Oldest, Policy};
+use super::{
+    Classic, ClassicError, Due, DueOptions, Guard, Nutch, Objective, Oldest, Order, Policy, RoundRobin,
+    UnknownOrder,
+};
+
+/// As they are listed for people.
+const NAMES: &str = "due, swh_default, swh_dvcs, classic, nutch, round_robin, oldest";
 
 /// A text that names no policy, or a policy with an option that it does not have.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PolicyError {
     /// No policy has this name.
-    #[error("no policy is called {0:?}: there are due and oldest")]
+    #[error("no policy is called {0:?}: there are {NAMES}")]
     Unknown(String),
     /// The policy has no such option.
     #[error("the policy {policy} has no option {key:?}: it has {known}")]
@@ -32,11 +38,18 @@ pub enum PolicyError {
         /// What could be.
         expected: String,
     },
+    /// An option of `classic` that is no order.
+    #[error(transparent)]
+    Order(#[from] UnknownOrder),
+    /// Orders that cannot be mixed.
+    #[error(transparent)]
+    Mix(#[from] ClassicError),
 }
 
-/// A policy by its name and options: `oldest`, `due`, `due,objective=lag,budget=1000`.
+/// A policy by its name and options: `oldest`, `due,objective=lag,budget=1000`,
+/// `classic,already_visited_order_by_lag=60,origins_without_last_update=40`.
 ///
-/// Options of `due`: `objective` (`fresh`, `balanced`, `lag`), `budget` (visits a day), `guard`
+/// Those of `classic` are orders and their shares. Options of `due`: `objective` (`fresh`, `balanced`, `lag`), `budget` (visits a day), `guard`
 /// (`rule`, `off` or a share), `theta`, `gamma`.
 ///
 /// # Errors
@@ -56,18 +69,29 @@ pub fn named(text: &str) -> Result<Arc<dyn Policy>, PolicyError> {
         let (key, value) = part.split_once('=').ok_or_else(|| invalid(part, "", "written as key=value"))?;
         options.push((key.trim(), value.trim()));
     }
-    match name {
-        "due" => Ok(Arc::new(due(&options)?)),
-        "oldest" => {
-            refuse_all(name, &options)?;
-            Ok(Arc::new(Oldest))
-        }
-        _ => Err(PolicyError::Unknown(name.to_owned())),
+    let policy: Arc<dyn Policy> = match name {
+        "due" => return Ok(Arc::new(due(&options)?)),
+        "classic" => return Ok(Arc::new(classic(&options)?)),
+        "swh_default" => Arc::new(Classic::swh_default()),
+        "swh_dvcs" => Arc::new(Classic::swh_dvcs()),
+        "nutch" => Arc::new(Nutch),
+        "round_robin" => Arc::new(RoundRobin),
+        "oldest" => Arc::new(Oldest),
+        _ => return Err(PolicyError::Unknown(name.to_owned())),
+    };
+    match options.first() {
+        Some((key, _)) => Err(no_key(name, key, "none")),
+        None => Ok(policy),
     }
 }
 
-fn refuse_all(policy: &str, options: &[(&str, &str)]) -> Result<(), PolicyError> {
-    options.first().map_or(Ok(()), |(key, _)| Err(no_key(policy, key, "none")))
+fn classic(options: &[(&str, &str)]) -> Result<Classic, PolicyError> {
+    let mut orders = Vec::new();
+    for (key, value) in options {
+        let share = value.parse().map_err(|_| invalid(key, value, "a share"))?;
+        orders.push((key.parse::<Order>()?, share));
+    }
+    Ok(Classic::mix(orders)?)
 }
 
 fn no_key(policy: &str, key: &str, known: &str) -> PolicyError {
@@ -78,7 +102,7 @@ fn invalid(key: &str, value: &str, expected: impl fmt::Display) -> PolicyError {
     PolicyError::Value { key: key.to_owned(), value: value.to_owned(), expected: expected.to_string() }
 }
 
-/// A number from `least` (not included where it is no value) to `most`.
+/// A number from `least` to `most`.
 fn number(key: &str, value: &str, least: f64, most: f64) -> Result<f64, PolicyError> {
     let number = value.parse::<f64>().ok().filter(|n| n.is_finite() && (least..=most).contains(n));
     number.ok_or_else(|| invalid(key, value, format_args!("a number from {least} to {most}")))
@@ -125,10 +149,21 @@ mod tests {
         for (text, form) in forms {
             assert_eq!(named(text).unwrap().form(), form, "{text}");
         }
+        for name in ["swh_default", "swh_dvcs", "nutch", "round_robin", "oldest", "due"] {
+            assert_eq!(named(name).unwrap().name(), name);
+        }
+        let mix = named("classic, already_visited_order_by_lag=60,origins_without_last_update=40").unwrap();
+        assert_eq!(mix.lanes().iter().map(|l| l.share).collect::<Vec<_>>(), [60.0, 40.0]);
         let wrong = [
             ("newest", "\"newest\""),
             ("", "\"\""),
             ("oldest,budget=1", "\"budget\""),
+            ("nutch,interval=3", "interval"),
+            ("nutch,interval", "interval"),
+            ("classic", "at least one"),
+            ("classic,newest=1", "stop_after_success"),
+            ("classic,stop_after_success=much", "much"),
+            ("classic,oldest_scheduled_first=1,stop_after_success=1", "every origin"),
             ("due,bduget=1", "\"bduget\""),
             ("due,budget=0", "budget=0"),
             ("due,budget=NaN", "budget=NaN"),

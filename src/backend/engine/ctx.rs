@@ -20,6 +20,8 @@ pub(crate) struct Kind {
     /// Origins that began to wait in this transaction, less those that ended.
     waiting: i64,
     changed: bool,
+    /// Tells the policy's own notes from those of another.
+    pub(crate) tag: u32,
 }
 
 impl Kind {
@@ -210,7 +212,9 @@ fn kind(number: u16, row: TypeRow, policies: &Policies) -> Result<Kind> {
     let policy = Arc::clone(policies.of(&row.name));
     let kept = row.shared.as_deref().map_or(Ok(serde_json::Value::Null), from_json)?;
     let shared = Shared::new(kept, row.waiting);
-    Ok(Kind { number, row, policy, shared, waiting: 0, changed: false })
+    let tag = digest128(policy.name().as_bytes());
+    let tag = tag.first_chunk().map_or(0, |head| u32::from_be_bytes(*head));
+    Ok(Kind { number, row, policy, shared, waiting: 0, changed: false, tag })
 }
 
 /// The next number of a sequence; the first is one.

@@ -47,8 +47,8 @@ use self::kv::{Kv, KvRead, KvTxn};
 use crate::backend::{
     BackendError, BackendErrorKind, Begun, Candidate, Change, ChangeToken, Claim, Claimed, Committed,
     Completed, EndRun, Ended, Explanation, Gap, GapQuery, Imported, ImportedOrigin, LaneLoad, Metrics,
-    OriginPage, OriginQuery, PageCommit, PageToken, PendingCursor, Refusal, Requested, Result, RunPlan,
-    RunQuery, RunRecord, RunTicket, StoreOptions, Validator, VisitRequest,
+    OriginPage, OriginQuery, PageCommit, PageToken, PendingCursor, Refusal, Requested, Result, RunOutcome,
+    RunPlan, RunQuery, RunRecord, RunTicket, StoreOptions, Validator, VisitRequest,
 };
 use crate::model::{
     ListerKey, ListerRecord, OriginKey, Outcome, Timestamp, VisitId, VisitStats, VisitToken, VisitType,
@@ -236,7 +236,15 @@ impl<S: Kv> Engine<S> {
     }
 
     pub(crate) fn end_run(&self, end: EndRun, now: Timestamp) -> Result<Ended> {
-        self.write(now, |t, ctx| runs::end(t, ctx, end))
+        let (ended, again) = self.write(now, |t, ctx| {
+            let ended = runs::end(t, ctx, end)?;
+            let finished = ended.run.outcome == RunOutcome::Complete;
+            Ok((ended, finished && origins::follow_listings(ctx)))
+        })?;
+        if again {
+            self.settled.store(false, Ordering::Release);
+        }
+        Ok(ended)
     }
 
     pub(crate) fn runs(&self, query: &RunQuery, limit: usize) -> Result<Vec<RunRecord>> {

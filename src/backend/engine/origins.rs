@@ -288,12 +288,27 @@ pub(crate) fn set_disabled(
                 Some(known) if known.reason == reason => known,
                 _ => Disabled::new(now, reason),
             });
+            // Who allows visits again also forgives the failures that had stopped them.
+            if reason.is_none() {
+                w.by_failures = None;
+            }
         });
         if row.wishes != before {
             place(t, ctx, id, &mut row)?;
         }
     }
     Ok(known)
+}
+
+/// A listing was read to its end: origins of types whose policy goes by that are to be placed again,
+/// in batches. Tells whether there are such types.
+pub(crate) fn follow_listings(ctx: &mut Ctx<'_>) -> bool {
+    let follow = ctx.kinds().iter().filter(|k| k.policy.follows_listings());
+    let follow: Vec<u16> = follow.map(|k| k.number).collect();
+    for number in &follow {
+        ctx.edit_kind(*number, |row| row.replace_from = Some(0));
+    }
+    !follow.is_empty()
 }
 
 /// Places again what another policy placed, up to `limit` origins at a time. False when all is done.

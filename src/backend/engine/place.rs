@@ -10,7 +10,7 @@ use super::rows::{
 };
 use crate::backend::Result;
 use crate::model::{OriginKey, Timestamp, VisitStats, VisitType, digest128};
-use crate::policy::{self, Facts, Schedule, observe_listing, schedule};
+use crate::policy::{self, Facts, Memo, Schedule, observe_listing, schedule};
 
 fn digest(url: &str, visit_type: &str) -> [u8; 8] {
     // A visit type holds no space, so that no two pairs give the same text.
@@ -87,8 +87,9 @@ pub(crate) fn lease(t: &dyn KvRead, id: u64) -> Result<Option<LeaseRow>> {
 
 /// What a policy is told of an origin.
 pub(crate) fn facts(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow) -> Result<Facts> {
-    let visit_type = ctx.kind(row.visit_type)?.row.name.clone();
-    let seed = u64::from_be_bytes(digest(&row.url, &visit_type));
+    let kind = ctx.kind(row.visit_type)?;
+    let (seed, tag) = (u64::from_be_bytes(digest(&row.url, &kind.row.name)), kind.tag);
+    let follows = kind.policy.follows_listings();
     let first_seen = row.listings.iter().map(|l| l.first_seen).min().unwrap_or(ctx.now);
     let mut facts = Facts::new(seed, first_seen);
     let live = || row.listings.iter().filter(|l| l.gone().is_none());
@@ -97,12 +98,17 @@ pub(crate) fn facts(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow)
         facts.gone = row.listings.iter().filter_map(Listing::gone).max_by_key(|g| g.at);
     }
     facts.last_update = row.listings.iter().filter_map(|l| l.last_update).max();
+    let memo = row.visits.as_deref().and_then(|v| v.memo).filter(|(of, _)| *of == tag);
+    facts.memo = memo.map_or(Memo::default(), |(_, memo)| memo);
     facts.visits = stats(row);
     facts.evidence = row.evidence.as_deref().map(EvidenceRow::evidence).unwrap_or_default();
     let (mut dated, mut newest) = (None, None);
     for listing in live() {
         let looked = ctx.evidence(t, listing.lister, id)?.max(Some(listing.last_seen()));
         facts.last_listed = facts.last_listed.max(looked);
+        if follows {
+            facts.last_finished = facts.last_finished.max(ctx.lister(t, listing.lister)?.last_finished);
+        }
         let ledger = ctx.ledger(t, listing.lister)?;
         if !ledger.dated {
             continue;
@@ -147,7 +153,7 @@ pub(crate) fn stats(row: &OriginRow) -> VisitStats {
 
 /// Writes back what the folds of the policy changed.
 pub(crate) fn absorb(row: &mut OriginRow, facts: &Facts) {
-    let token = row.visits.as_deref().map_or(0, |v| v.token);
+    let (token, memo) = row.visits.as_deref().map_or((0, None), |v| (v.token, v.memo));
     let v = &facts.visits;
     let visits = Visits {
         last_visit: v.last_visit,
@@ -157,6 +163,7 @@ pub(crate) fn absorb(row: &mut OriginRow, facts: &Facts) {
         failures: v.failures_in_a_row,
         visits: v.visits,
         token,
+        memo,
     };
     row.visits = (visits != Visits::default()).then(|| Box::new(visits));
     row.evidence = EvidenceRow::of(&facts.evidence);

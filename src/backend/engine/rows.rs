@@ -8,7 +8,7 @@ use crate::backend::{BackendError, BackendErrorKind, GapKind, PageDigest, Result
 use crate::model::{
     Artifact, ArtifactShape, Disabled, Gone, JsonObject, ListerRecord, Timestamp, VisitStatus,
 };
-use crate::policy::{Belief, Evidence, Signals};
+use crate::policy::{Belief, Evidence, Memo, Signals};
 
 /// The form of all rows. Raised when one changes; older ones are read as long as they can be.
 pub(crate) const FORM: u8 = 2;
@@ -250,6 +250,8 @@ pub(crate) struct Visits {
     pub(crate) visits: u64,
     /// The token of the last outcome taken.
     pub(crate) token: u64,
+    /// What the policy of that tag keeps for itself.
+    pub(crate) memo: Option<(u32, Memo)>,
 }
 
 /// What few origins have.

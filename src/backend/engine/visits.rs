@@ -12,9 +12,9 @@ use super::place::{absorb, enqueue, facts, key_of, lease, load, must_load, place
 use super::rows::{LeaseRow, OriginRow, decode, encode, to_json};
 use super::sweep::{AT_ONCE, refresh};
 use crate::backend::{Claim, Claimed, Completed, Refusal, Result, Visit};
-use crate::model::{Disabled, Outcome, Timestamp, VisitId, VisitToken};
+use crate::model::{Outcome, Timestamp, VisitId, VisitToken};
 use crate::policy::{
-    Evidence, Facts, Lane, LaneSpec, Reason, Schedule, allocate, looked_since, observe_visit, schedule,
+    Evidence, Facts, Lane, LaneSpec, Memo, Reason, Schedule, allocate, looked_since, observe_visit, schedule,
 };
 
 /// A claim looks at so many origins of a lane whose rank has not come, at most.
@@ -372,18 +372,18 @@ fn take_outcome(
     };
     let changed = outcome.changed.or(differs);
     count_news(t, ctx, id, &row, &facts, outcome, changed.filter(|_| !out_of_order))?;
+    let before = facts.clone();
     observe_visit(&mut facts, outcome, lease.since, changed);
-    let strikes = {
-        let kind = ctx.kind(row.visit_type)?;
-        kind.policy.gates(&kind.shared).disable_after
-    };
-    if strikes.is_some_and(|n| facts.visits.failures_in_a_row >= n) && facts.disabled_by_failures.is_none() {
-        let reason = format!("{} visits in a row failed", facts.visits.failures_in_a_row);
-        facts.disabled_by_failures = Some(Disabled::new(outcome.at, reason));
+    let kind = ctx.kind(row.visit_type)?;
+    if !out_of_order {
+        // The policy is told what was found out, not only what the worker said.
+        let told = Outcome { changed, ..outcome.clone() };
+        kind.policy.observe(&mut facts, &before, &told, &kind.shared);
     }
     absorb(&mut row, &facts);
     if let Some(visits) = row.visits.as_deref_mut() {
         visits.token = outcome.token.0;
+        visits.memo = (facts.memo != Memo::default()).then_some((kind.tag, facts.memo));
     }
     t.delete(keys::LEASE, &keys::of_u64(id))?;
     t.delete(keys::DEADLINE, &keys::deadline(lease.until.as_micros(), id))?;

@@ -12,6 +12,7 @@ mod output;
 mod progress;
 mod query;
 mod replay;
+mod simulate;
 mod tour;
 mod visits;
 
@@ -74,6 +75,7 @@ async fn dispatch(command: &Command, context: &mut Context) -> Result<Done> {
         Command::Explain(args) => visits::explain(args, context).await,
         Command::Runs(args) => query::runs(args, context).await,
         Command::Gaps(args) => query::gaps(args, context).await,
+        Command::Simulate(args) => simulate::simulate(args, context).await,
     }
 }
 
