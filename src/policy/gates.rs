@@ -17,7 +17,8 @@ pub struct Gates {
     /// An origin that its policy would leave alone for longer than this waits in the guard lane
     /// instead. None by default.
     pub guard_age: Option<Duration>,
-    /// The guard lane's share, against the sum of the policy's shares.
+    /// The guard lane's share, against the sum of the policy's shares. At zero nobody is put there,
+    /// and who is there already goes when there is nothing else.
     pub guard_share: f64,
     /// The on-demand lane's share, against the sum of the policy's: the others keep a floor.
     pub requested_share: f64,
@@ -179,7 +180,7 @@ pub fn schedule(policy: &dyn Policy, facts: &Facts, shared: &Shared, now: Timest
     if let Some(why) = parked(facts) {
         return Schedule::Parked(why);
     }
-    let gates = policy.gates();
+    let gates = policy.gates(shared);
     let not_before = not_before(facts, &gates);
     if let Some(asked) = facts.requested_at {
         let why = Reason::new("requested", format!("asked for at {asked}"));
@@ -189,7 +190,8 @@ pub fn schedule(policy: &dyn Policy, facts: &Facts, shared: &Shared, now: Timest
         };
     }
     let mut place = policy.place(facts, shared, now);
-    if let (Some(age), Some(last)) = (gates.guard_age, facts.visits.last_visit) {
+    let guard = gates.guard_age.filter(|_| gates.guard_share > 0.0);
+    if let (Some(age), Some(last)) = (guard, facts.visits.last_visit) {
         let guarded = last.plus(age);
         if place.rank > guarded.as_micros() {
             let why = Reason::new("guard", format!("no visit since {last}: the guard's turn from {guarded}"));
@@ -214,7 +216,7 @@ pub fn schedule(policy: &dyn Policy, facts: &Facts, shared: &Shared, now: Timest
 /// is the store's to add.
 #[must_use]
 pub fn gates(policy: &dyn Policy, facts: &Facts, shared: &Shared, now: Timestamp) -> Vec<GateState> {
-    let gates = policy.gates();
+    let gates = policy.gates(shared);
     let mut states = Vec::new();
     let listed = facts.gone.map_or_else(
         || GateState::new(Gate::Listed, true, None, "listed"),
@@ -281,7 +283,7 @@ mod tests {
     fn a_request_overrules_a_hold_and_not_the_interval() {
         let mut facts = Facts::new(1, at(0));
         let failed = Outcome::new(VisitId(1), VisitToken(1), VisitStatus::Failed, at(10));
-        observe_visit(&mut facts, &failed, at(9));
+        observe_visit(&mut facts, &failed, at(9), None);
         let Schedule::Waiting { place: held, not_before } = place(&facts, at(11)) else { panic!() };
         assert_eq!((held.why.code.as_str(), not_before), ("hold", facts.hold_until.unwrap()));
         facts.requested_at = Some(at(11));
@@ -301,7 +303,7 @@ mod tests {
         fn place(&self, _: &Facts, _: &Shared, _: Timestamp) -> Placement {
             Placement::new(Lane::policy(0), i64::MAX, Reason::new("never", "never"))
         }
-        fn gates(&self) -> Gates {
+        fn gates(&self, _: &Shared) -> Gates {
             Gates { guard_age: Some(Duration::from_secs(100 * 3600)), ..Gates::default() }
         }
     }
@@ -310,11 +312,11 @@ mod tests {
     fn the_guard_takes_what_its_policy_would_leave() {
         let mut facts = Facts::new(1, at(0));
         let ok = Outcome::new(VisitId(1), VisitToken(1), VisitStatus::Successful, at(10));
-        observe_visit(&mut facts, &ok, at(9));
+        observe_visit(&mut facts, &ok, at(9), None);
         let Schedule::Waiting { place, .. } = schedule(&Never, &facts, &Shared::default(), at(11)) else {
             panic!()
         };
         assert_eq!((place.lane, place.rank), (Lane::GUARD, at(110).as_micros()));
-        assert_eq!(Never.gates().lanes(&Never).len(), 3);
+        assert_eq!(Never.gates(&Shared::default()).lanes(&Never).len(), 3);
     }
 }

@@ -29,10 +29,13 @@
 //! }
 //! ```
 
+mod belief;
 mod classic;
+mod due;
 mod facts;
 mod gates;
 mod mix;
+mod named;
 mod nutch;
 mod oldest;
 mod round_robin;
@@ -42,10 +45,16 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+pub use belief::{Belief, Evidence};
 pub use classic::{Classic, ClassicError, Order, UnknownOrder};
-pub use facts::{Facts, Listing, Memo, hold_after, observe_listing, observe_visit};
+pub use due::{Due, DueOptions, Guard, Objective};
+pub(crate) use facts::looked_since;
+pub use facts::{
+    Facts, Listing, Memo, Signals, Trust, hold_after, observe_hint, observe_listing, observe_visit,
+};
 pub use gates::{Cooldowns, Gate, GateState, Gates, Schedule, gates, schedule};
 pub use mix::allocate;
+pub use named::{PolicyError, named};
 pub use nutch::Nutch;
 pub use oldest::Oldest;
 pub use round_robin::RoundRobin;
@@ -63,6 +72,12 @@ impl Lane {
     pub const REQUESTED: Self = Self(0);
     /// Origins that their policy would leave unvisited for longer than the guard age.
     pub const GUARD: Self = Self(1);
+
+    /// Whether it is one of a policy's own.
+    #[must_use]
+    pub const fn is_policy(self) -> bool {
+        self.0 >= 2 && self.0 <= 202
+    }
 
     /// No lane: the origin waits for no visit until something new is known of it.
     pub const PARKED: Self = Self(u8::MAX);
@@ -143,11 +158,24 @@ impl Placement {
     }
 }
 
-/// What a policy keeps for a whole visit type (a price, for one): a JSON value, null at first.
-#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-#[allow(clippy::exhaustive_structs, reason = "a name for a value, and nothing else")]
-pub struct Shared(pub Value);
+/// What there is for a whole visit type: what its policy keeps (a price, for one), and how many
+/// origins wait.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Shared {
+    /// What the policy keeps: a JSON value, null at first.
+    pub kept: Value,
+    /// Origins that wait for visits. Counted by the store.
+    pub origins: u64,
+}
+
+impl Shared {
+    /// What there is where so many origins wait and the policy keeps a value.
+    #[must_use]
+    pub fn new(kept: Value, origins: u64) -> Self {
+        Self { kept, origins }
+    }
+}
 
 /// Decides when an origin is to be visited, and how urgent that is. See the [module](self) for how
 /// to implement one.
@@ -167,7 +195,8 @@ pub trait Policy: Send + Sync + fmt::Debug {
         0.0
     }
 
-    /// Learns from the visits of a claim and their values. Nothing by default.
+    /// Learns from the visits of a claim that waited in the policy's own lanes, and their values.
+    /// Nothing by default.
     fn learn(&self, shared: &mut Shared, taken: &[(Facts, f64)], now: Timestamp) {
         let _ = (shared, taken, now);
     }
@@ -187,8 +216,39 @@ pub trait Policy: Send + Sync + fmt::Debug {
     }
 
     /// The gates around it.
-    fn gates(&self) -> Gates {
+    fn gates(&self, shared: &Shared) -> Gates {
+        let _ = shared;
         Gates::default()
+    }
+
+    /// Its name and the options that matter for a place: where it differs from the stored one, all
+    /// origins are placed again, and what the policy keeps is kept. The name by default.
+    fn form(&self) -> String {
+        self.name().to_owned()
+    }
+
+    /// Whether it wants to see a sample of the origins before the next claim. Never by default.
+    fn unsettled(&self, shared: &Shared) -> bool {
+        let _ = shared;
+        false
+    }
+
+    /// Looks at a sample of the origins that wait. All of them are placed again after that. Must end
+    /// with the policy no longer [unsettled](Policy::unsettled).
+    fn settle(&self, shared: &mut Shared, sample: &[Facts], now: Timestamp) {
+        let _ = (shared, sample, now);
+    }
+
+    /// Visits a day that it reckons with, where it does.
+    fn budget(&self, shared: &Shared) -> Option<f64> {
+        let _ = shared;
+        None
+    }
+
+    /// What an operator should know: a promise that the budget cannot keep, for one.
+    fn warnings(&self, shared: &Shared) -> Vec<Reason> {
+        let _ = shared;
+        Vec::new()
     }
 }
 
@@ -197,33 +257,41 @@ impl<P: Policy + ?Sized> Policy for Arc<P> {
     fn name(&self) -> &str {
         (**self).name()
     }
-
     fn lanes(&self) -> Vec<LaneSpec> {
         (**self).lanes()
     }
-
     fn place(&self, facts: &Facts, shared: &Shared, now: Timestamp) -> Placement {
         (**self).place(facts, shared, now)
     }
-
     fn value(&self, facts: &Facts, shared: &Shared, now: Timestamp) -> f64 {
         (**self).value(facts, shared, now)
     }
-
     fn learn(&self, shared: &mut Shared, taken: &[(Facts, f64)], now: Timestamp) {
         (**self).learn(shared, taken, now);
     }
-
     fn observe(&self, facts: &mut Facts, before: &Facts, outcome: &Outcome, shared: &Shared) {
         (**self).observe(facts, before, outcome, shared);
     }
-
     fn follows_listings(&self) -> bool {
         (**self).follows_listings()
     }
-
-    fn gates(&self) -> Gates {
-        (**self).gates()
+    fn gates(&self, shared: &Shared) -> Gates {
+        (**self).gates(shared)
+    }
+    fn form(&self) -> String {
+        (**self).form()
+    }
+    fn unsettled(&self, shared: &Shared) -> bool {
+        (**self).unsettled(shared)
+    }
+    fn settle(&self, shared: &mut Shared, sample: &[Facts], now: Timestamp) {
+        (**self).settle(shared, sample, now);
+    }
+    fn budget(&self, shared: &Shared) -> Option<f64> {
+        (**self).budget(shared)
+    }
+    fn warnings(&self, shared: &Shared) -> Vec<Reason> {
+        (**self).warnings(shared)
     }
 }
 
@@ -246,7 +314,7 @@ impl Policies {
         Self { default: Arc::new(policy), by_type: Vec::new() }
     }
 
-    /// Another policy for one visit type.
+    /// Another policy for one visit type. An `Arc<dyn Policy>`, as [`named`] gives, is one too.
     #[must_use]
     pub fn with(mut self, visit_type: impl Into<String>, policy: impl Policy + 'static) -> Self {
         self.by_type.push((visit_type.into(), Arc::new(policy)));

@@ -65,7 +65,7 @@ impl Policy for Nutch {
         facts.memo = Memo { at: modified, step, count: 0 };
     }
 
-    fn gates(&self) -> Gates {
+    fn gates(&self, _: &Shared) -> Gates {
         Gates {
             cooldowns: Some(Cooldowns {
                 failed: Duration::from_secs(86_400),
@@ -104,7 +104,7 @@ mod tests {
         let outcome =
             Outcome::new(VisitId(1), VisitToken(1), VisitStatus::Successful, at).with_changed(changed);
         let before = facts.clone();
-        observe_visit(facts, &outcome, at);
+        observe_visit(facts, &outcome, at, None);
         Nutch.observe(facts, &before, &outcome, &Shared::default());
         Nutch.place(facts, &Shared::default(), at).rank / 1_000_000 - day * 86_400
     }

@@ -86,6 +86,9 @@ pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: PageCommit) -
     }
     let said = read_parts(t, &mut work, id, &mut cursor, &batch, end.as_ref())?;
     let lister = work.run.lister;
+    if batch.origins.iter().any(|s| s.origin.last_update.is_some()) {
+        ctx.edit_ledger(t, lister, |ledger| ledger.dated = true)?;
+    }
     for sight in sights(t, lister, batch.origins)? {
         see(t, ctx, &mut work, sight)?;
     }
@@ -110,7 +113,7 @@ pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: PageCommit) -
 fn close(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, mut work: Work) -> Result<Committed> {
     for id in std::mem::take(&mut work.lifted) {
         let mut row = must_load(t, id)?;
-        observe(t, ctx, id, &mut row)?;
+        observe(t, ctx, work.run.lister, id, &mut row)?;
         place(t, ctx, id, &mut row)?;
     }
     for touch in work.touched.values() {
@@ -300,7 +303,7 @@ fn see(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, work: &mut Work, sight: Sight) -> R
     work.seen.add(id);
     work.touched.insert(id, touch);
     if touch != Touch::Unchanged || listing_lifts_hold(&row, ctx) {
-        observe(t, ctx, id, &mut row)?;
+        observe(t, ctx, lister, id, &mut row)?;
         place(t, ctx, id, &mut row)?;
     }
     for (part, reading) in readings {

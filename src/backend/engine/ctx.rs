@@ -1,11 +1,11 @@
 //! What one transaction knows: the caller's time, the policies, and numbers for names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, scan_prefix};
-use super::rows::{ListerRow, TypeRow, corrupt, decode, encode, from_json};
+use super::rows::{LedgerRow, ListerRow, TypeRow, corrupt, decode, encode, from_json};
 use super::sets::{self, Chunk};
 use crate::backend::{BackendError, BackendErrorKind, Result};
 use crate::model::{ListerKey, Timestamp, VisitType, digest128};
@@ -17,6 +17,9 @@ pub(crate) struct Kind {
     pub(crate) row: TypeRow,
     pub(crate) policy: Arc<dyn Policy>,
     pub(crate) shared: Shared,
+    /// Origins that began to wait in this transaction, less those that ended.
+    waiting: i64,
+    changed: bool,
     /// Tells the policy's own notes from those of another.
     pub(crate) tag: u32,
 }
@@ -40,6 +43,8 @@ pub(crate) struct Ctx<'e> {
     kinds: Vec<Kind>,
     listers: HashMap<u32, ListerRow>,
     evidence: Evidence,
+    /// Of each lister, and whether it changed.
+    ledgers: BTreeMap<u32, (LedgerRow, bool)>,
     /// The first number given to a new origin in this transaction, and the next to give.
     born: Option<(u64, u64)>,
 }
@@ -51,7 +56,15 @@ impl<'e> Ctx<'e> {
             kinds.push(kind(keys::Parts(key).u16(), decode(value)?, policies)?);
             Ok(std::ops::ControlFlow::Continue(()))
         })?;
-        Ok(Self { now, policies, kinds, listers: HashMap::new(), evidence: HashMap::new(), born: None })
+        Ok(Self {
+            now,
+            policies,
+            kinds,
+            listers: HashMap::new(),
+            evidence: HashMap::new(),
+            ledgers: BTreeMap::new(),
+            born: None,
+        })
     }
 
     /// A number for a new origin. The counter is written by [`Ctx::finish`], once for all of them.
@@ -74,10 +87,65 @@ impl<'e> Ctx<'e> {
 
     /// Writes what was only counted so far. To be called at the end of a transaction.
     pub(crate) fn finish(self, t: &mut dyn KvTxn) -> Result<()> {
+        for (lister, (row, changed)) in self.ledgers {
+            if changed {
+                t.put(keys::LEDGER, &keys::of_u32(lister), &encode(&row)?)?;
+            }
+        }
+        for mut kind in self.kinds {
+            if kind.changed || kind.waiting != 0 {
+                kind.row.waiting = kind.row.waiting.saturating_add_signed(kind.waiting);
+                t.put(keys::TYPE, &K::new().u16(kind.number), &encode(&kind.row)?)?;
+            }
+        }
         match self.born {
             Some((_, next)) => t.put(keys::META, ORIGINS.as_bytes(), &keys::of_u64(next - 1)),
             None => Ok(()),
         }
+    }
+
+    /// Changes what is kept for a visit type. Written by [`Ctx::finish`].
+    pub(crate) fn edit_kind(&mut self, number: u16, change: impl FnOnce(&mut TypeRow)) {
+        if let Some(kind) = self.kinds.get_mut(usize::from(number)) {
+            let before = kind.row.clone();
+            change(&mut kind.row);
+            kind.changed |= kind.row != before;
+        }
+    }
+
+    /// Counts that an origin begins or ends to wait. What a policy is told of their number changes
+    /// with the next transaction: places of one do not depend on its order.
+    pub(crate) fn count_waiting(&mut self, number: u16, by: i64) {
+        if let Some(kind) = self.kinds.get_mut(usize::from(number)) {
+            kind.waiting += by;
+        }
+    }
+
+    /// What a lister's news were worth.
+    pub(crate) fn ledger(&mut self, t: &dyn KvRead, lister: u32) -> Result<LedgerRow> {
+        if let Some((row, _)) = self.ledgers.get(&lister) {
+            return Ok(*row);
+        }
+        let stored = t.get(keys::LEDGER, &keys::of_u32(lister))?;
+        let row = stored.map_or(Ok(LedgerRow::default()), |bytes| decode(&bytes))?;
+        self.ledgers.insert(lister, (row, false));
+        Ok(row)
+    }
+
+    /// Changes that. Written by [`Ctx::finish`].
+    pub(crate) fn edit_ledger(
+        &mut self,
+        t: &dyn KvRead,
+        lister: u32,
+        change: impl FnOnce(&mut LedgerRow),
+    ) -> Result<()> {
+        let before = self.ledger(t, lister)?;
+        let mut row = before;
+        change(&mut row);
+        if row != before {
+            self.ledgers.insert(lister, (row, true));
+        }
+        Ok(())
     }
 
     pub(crate) fn kinds(&self) -> &[Kind] {
@@ -104,9 +172,11 @@ impl<'e> Ctx<'e> {
         let row = TypeRow {
             name: visit_type.as_str().to_owned(),
             policy: self.policies.of(visit_type.as_str()).name().to_owned(),
+            form: self.policies.of(visit_type.as_str()).form(),
             replace_from: None,
             shared: None,
             credit: Vec::new(),
+            waiting: 0,
         };
         t.put(keys::TYPE, &K::new().u16(number), &encode(&row)?)?;
         self.kinds.push(kind(number, row, self.policies)?);
@@ -140,10 +210,11 @@ impl<'e> Ctx<'e> {
 
 fn kind(number: u16, row: TypeRow, policies: &Policies) -> Result<Kind> {
     let policy = Arc::clone(policies.of(&row.name));
-    let shared = row.shared.as_deref().map_or(Ok(Shared::default()), from_json)?;
+    let kept = row.shared.as_deref().map_or(Ok(serde_json::Value::Null), from_json)?;
+    let shared = Shared::new(kept, row.waiting);
     let tag = digest128(policy.name().as_bytes());
     let tag = tag.first_chunk().map_or(0, |head| u32::from_be_bytes(*head));
-    Ok(Kind { number, row, policy, shared, tag })
+    Ok(Kind { number, row, policy, shared, waiting: 0, changed: false, tag })
 }
 
 /// The next number of a sequence; the first is one.

@@ -86,7 +86,7 @@ pub(crate) fn explain(t: &dyn KvRead, ctx: &mut Ctx<'_>, origin: &OriginKey) -> 
         _ => GateState::new(Gate::Lease, true, None, "no visit is under way"),
     });
     let plan = schedule(&*kind.policy, &facts, &kind.shared, ctx.now);
-    let lanes = kind.policy.gates().lanes(&*kind.policy);
+    let lanes = kind.policy.gates(&kind.shared).lanes(&*kind.policy);
     let mut explanation = Explanation::new(key_of(ctx, &row)?, states, plan.why().clone());
     explanation.visits = stats(&row);
     if let (Schedule::Waiting { .. }, Some(place)) = (&plan, row.place) {
@@ -159,7 +159,7 @@ pub(crate) fn lanes(t: &dyn KvRead, ctx: &Ctx<'_>, visit_type: &VisitType) -> Re
     let Some(kind) = ctx.kind_of(visit_type) else { return Ok(Vec::new()) };
     let mut loads: Vec<LaneLoad> = kind
         .policy
-        .gates()
+        .gates(&kind.shared)
         .lanes(&*kind.policy)
         .into_iter()
         .map(|spec| LaneLoad::new(spec.lane, spec.name, spec.share))

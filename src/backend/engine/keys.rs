@@ -56,8 +56,20 @@ pub(crate) const PART_RUN: u8 = 25;
 pub(crate) const READING: u8 = 26;
 /// (Origin, part) to nothing: the parts that name an origin.
 pub(crate) const PART_OF: u8 = 27;
-/// (Lister, digest of credential and URL) to a validator.
+/// (Lister, digest of the URL) to a validator.
 pub(crate) const VALIDATOR: u8 = 28;
+/// Digest of a host to who is shut out by its limits.
+pub(crate) const STANDING: u8 = 29;
+/// Number to entries of tables whose keys are digests, not yet spread over them: a file's own.
+#[cfg(feature = "file")]
+pub(crate) const TAIL: u8 = 254;
+
+/// Lister to what its news were worth.
+pub(crate) const LEDGER: u8 = 40;
+/// (Lister, digest, origin) to nothing: origins that it told a change of, not looked for since.
+pub(crate) const STALE: u8 = 41;
+/// Lister whose stale origins are to be placed again to how far that is.
+pub(crate) const STALE_DUE: u8 = 42;
 
 /// How many origins share a set.
 pub(crate) const CHUNK_BITS: u32 = 12;
@@ -177,6 +189,10 @@ pub(crate) fn pair(a: u64, b: u64) -> K {
 
 pub(crate) fn seen(lister: u32, run: u64, chunk: u64) -> K {
     K::new().u32(lister).u64(run).u64(chunk)
+}
+
+pub(crate) fn stale(lister: u32, digest: [u8; 8], origin: u64) -> K {
+    K::new().u32(lister).bytes(&digest).u64(origin)
 }
 
 pub(crate) fn reading(part: u32, run: u64, origin: u64) -> K {

@@ -255,7 +255,8 @@ fn refresh(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, work: &mut Work, origin: u64, f
     let update = newest.is_some() && listing.last_update != newest;
     if update {
         listing.last_update = newest;
-        observe(t, ctx, origin, &mut row)?;
+        ctx.edit_ledger(t, lister, |l| l.dated = true)?;
+        observe(t, ctx, lister, origin, &mut row)?;
         place(t, ctx, origin, &mut row)?;
     }
     if !new && work.touched.get(&origin).is_none_or(|t| *t == Touch::Unchanged) {

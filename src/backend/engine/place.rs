@@ -5,9 +5,11 @@ use std::ops::ControlFlow;
 use super::ctx::Ctx;
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, scan_prefix};
-use super::rows::{LeaseRow, Listing, OriginRow, Place, Visits, Wishes, corrupt, decode, encode};
+use super::rows::{
+    EvidenceRow, LeaseRow, Listing, OriginRow, Place, Visits, Wishes, corrupt, decode, encode,
+};
 use crate::backend::Result;
-use crate::model::{OriginKey, VisitStats, VisitType, digest128};
+use crate::model::{OriginKey, Timestamp, VisitStats, VisitType, digest128};
 use crate::policy::{self, Facts, Memo, Schedule, observe_listing, schedule};
 
 fn digest(url: &str, visit_type: &str) -> [u8; 8] {
@@ -71,6 +73,7 @@ pub(crate) fn create(
         visit_type: number,
         listings: vec![listing],
         visits: None,
+        evidence: None,
         wishes: None,
         place: None,
     };
@@ -95,21 +98,41 @@ pub(crate) fn facts(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow)
         facts.gone = row.listings.iter().filter_map(Listing::gone).max_by_key(|g| g.at);
     }
     facts.last_update = row.listings.iter().filter_map(|l| l.last_update).max();
-    for listing in live() {
-        let evidence = ctx.evidence(t, listing.lister, id)?;
-        facts.last_listed = facts.last_listed.max(Some(listing.last_seen())).max(evidence);
-        if follows {
-            facts.last_finished = facts.last_finished.max(ctx.lister(t, listing.lister)?.last_finished);
-        }
-    }
     let memo = row.visits.as_deref().and_then(|v| v.memo).filter(|(of, _)| *of == tag);
     facts.memo = memo.map_or(Memo::default(), |(_, memo)| memo);
     facts.visits = stats(row);
+    facts.evidence = row.evidence.as_deref().map(EvidenceRow::evidence).unwrap_or_default();
+    let (mut dated, mut newest) = (None, None);
+    for listing in live() {
+        let looked = ctx.evidence(t, listing.lister, id)?.max(Some(listing.last_seen()));
+        facts.last_listed = facts.last_listed.max(looked);
+        if follows {
+            facts.last_finished = facts.last_finished.max(ctx.lister(t, listing.lister)?.last_finished);
+        }
+        let ledger = ctx.ledger(t, listing.lister)?;
+        if !ledger.dated {
+            continue;
+        }
+        if looked > dated {
+            dated = looked;
+            facts.trust.recall = ledger.signals.trust().recall;
+        }
+        if listing.last_update > newest {
+            newest = listing.last_update;
+            facts.trust.precision = ledger.signals.trust().precision;
+        }
+    }
     if let Some(wishes) = row.wishes.as_deref() {
         facts.requested_at = wishes.requested_at;
         facts.hold_until = wishes.hold_until;
+        facts.hinted_at = wishes.hinted_at;
         facts.disabled_by_failures.clone_from(&wishes.by_failures);
         facts.disabled_by_hand.clone_from(&wishes.by_hand);
+    }
+    if let Some(looked) = dated {
+        // News is folded in where it is written: since then there was none.
+        let good = facts.last_good();
+        facts.evidence.listing(looked, None, good);
     }
     Ok(facts)
 }
@@ -143,7 +166,10 @@ pub(crate) fn absorb(row: &mut OriginRow, facts: &Facts) {
         memo,
     };
     row.visits = (visits != Visits::default()).then(|| Box::new(visits));
+    row.evidence = EvidenceRow::of(&facts.evidence);
     edit_wishes(row, |w| {
+        w.hinted_at = facts.hinted_at;
+        w.by_failures.clone_from(&facts.disabled_by_failures);
         w.requested_at = facts.requested_at;
         w.hold_until = facts.hold_until;
     });
@@ -165,26 +191,63 @@ pub(crate) fn listing_lifts_hold(row: &OriginRow, ctx: &Ctx<'_>) -> bool {
         && row.wishes.as_deref().is_some_and(|w| w.hold_until.is_some())
 }
 
-/// Folds in that an origin was listed: the facts over all its listers are what the row says.
-pub(crate) fn observe(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &mut OriginRow) -> Result<()> {
+/// Folds in that a lister listed an origin: the facts over all its listers are what the row says.
+pub(crate) fn observe(
+    t: &dyn KvRead,
+    ctx: &mut Ctx<'_>,
+    lister: u32,
+    id: u64,
+    row: &mut OriginRow,
+) -> Result<()> {
     let mut facts = facts(t, ctx, id, row)?;
-    let listing =
-        policy::Listing::new(ctx.now, facts.last_update).with_enabled(facts.enabled).with_gone(facts.gone);
+    let listing = policy::Listing::new(ctx.now, facts.last_update)
+        .with_enabled(facts.enabled)
+        .with_gone(facts.gone)
+        .with_dates(ctx.ledger(t, lister)?.dated);
     observe_listing(&mut facts, &listing);
     absorb(row, &facts);
     Ok(())
 }
 
-/// Where the gates and the policy put an origin.
-pub(crate) fn placement(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow) -> Result<Schedule> {
+/// Where the gates and the policy put an origin, and when it was last good.
+fn placement(
+    t: &dyn KvRead,
+    ctx: &mut Ctx<'_>,
+    id: u64,
+    row: &OriginRow,
+) -> Result<(Schedule, Option<Timestamp>)> {
     let facts = facts(t, ctx, id, row)?;
     let kind = ctx.kind(row.visit_type)?;
-    Ok(schedule(&*kind.policy, &facts, &kind.shared, ctx.now))
+    Ok((schedule(&*kind.policy, &facts, &kind.shared, ctx.now), facts.last_good()))
 }
 
 /// Places an origin anew and writes its row.
 pub(crate) fn place(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, id: u64, row: &mut OriginRow) -> Result<()> {
-    let new = match placement(t, ctx, id, row)? {
+    move_to(t, ctx, id, row, true)?;
+    write(t, id, row)
+}
+
+/// Places an origin whose visit has ended, and writes its row: it is in no queue.
+pub(crate) fn place_back(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, id: u64, row: &mut OriginRow) -> Result<()> {
+    move_to(t, ctx, id, row, false)?;
+    write(t, id, row)
+}
+
+/// Places an origin anew, and writes its row where that changed it.
+pub(crate) fn place_if_moved(
+    t: &mut dyn KvTxn,
+    ctx: &mut Ctx<'_>,
+    id: u64,
+    row: &mut OriginRow,
+) -> Result<()> {
+    let before = row.clone();
+    move_to(t, ctx, id, row, true)?;
+    if *row == before { Ok(()) } else { write(t, id, row) }
+}
+
+fn move_to(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, id: u64, row: &mut OriginRow, queued: bool) -> Result<()> {
+    let (schedule, good) = placement(t, ctx, id, row)?;
+    let new = match schedule {
         Schedule::Parked(_) => None,
         Schedule::Waiting { place, not_before } => {
             let until = not_before.as_micros();
@@ -195,14 +258,49 @@ pub(crate) fn place(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, id: u64, row: &mut Ori
             })
         }
     };
-    let stays = row.place == new && new.is_none_or(|p| p.waits.is_none());
-    if !stays && (ctx.is_new(id) || t.get(keys::LEASE, &keys::of_u64(id))?.is_none()) {
-        unqueue(t, id, row)?;
+    ctx.count_waiting(row.visit_type, i64::from(new.is_some()) - i64::from(row.place.is_some()));
+    let stays = queued && row.place == new && new.is_none_or(|p| p.waits.is_none());
+    if !stays && (!queued || ctx.is_new(id) || t.get(keys::LEASE, &keys::of_u64(id))?.is_none()) {
+        if queued {
+            unqueue(t, id, row)?;
+        }
         row.place = new;
         enqueue(t, id, row)?;
     }
     row.place = new;
-    write(t, id, row)
+    index_stale(t, ctx, id, row, good)
+}
+
+/// Keeps the index of the origins of which a lister told a change that no good visit has looked for:
+/// they are placed again whenever it has looked again.
+fn index_stale(
+    t: &mut dyn KvTxn,
+    ctx: &Ctx<'_>,
+    id: u64,
+    row: &mut OriginRow,
+    good: Option<Timestamp>,
+) -> Result<()> {
+    let waits = row.place.is_some();
+    let mut key = None;
+    for i in 0..row.listings.len() {
+        let Some(listing) = row.listings.get_mut(i) else { continue };
+        let stale = waits
+            && listing.gone().is_none()
+            && good.is_some_and(|good| listing.last_update.is_some_and(|u| u > good));
+        if stale == listing.known_stale() {
+            continue;
+        }
+        listing.set_known_stale(stale);
+        let lister = listing.lister;
+        let digest = match key {
+            Some(digest) => digest,
+            None => digest(&row.url, &ctx.kind(row.visit_type)?.row.name),
+        };
+        key = Some(digest);
+        let entry = keys::stale(lister, digest, id);
+        if stale { t.put(keys::STALE, &entry, &[])? } else { t.delete(keys::STALE, &entry)? }
+    }
+    Ok(())
 }
 
 /// Writes an origin's row.

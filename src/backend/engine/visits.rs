@@ -8,11 +8,14 @@ use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, after_prefix};
 use super::origins::lister_key;
 use super::parts;
-use super::place::{absorb, edit_wishes, enqueue, facts, key_of, lease, load, must_load, place};
-use super::rows::{LeaseRow, OriginRow, TypeRow, decode, encode, to_json};
+use super::place::{absorb, enqueue, facts, key_of, lease, load, must_load, place_back};
+use super::rows::{LeaseRow, OriginRow, decode, encode, to_json};
+use super::sweep::{AT_ONCE, refresh};
 use crate::backend::{Claim, Claimed, Completed, Refusal, Result, Visit};
 use crate::model::{Outcome, Timestamp, VisitId, VisitToken};
-use crate::policy::{Facts, Lane, LaneSpec, Memo, Reason, Schedule, allocate, observe_visit, schedule};
+use crate::policy::{
+    Evidence, Facts, Lane, LaneSpec, Memo, Reason, Schedule, allocate, looked_since, observe_visit, schedule,
+};
 
 /// A claim looks at so many origins of a lane whose rank has not come, at most.
 const AHEAD: usize = 1000;
@@ -36,11 +39,11 @@ struct Taken {
 
 /// Hands out visits.
 pub(crate) fn claim(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, claim: &Claim) -> Result<Claimed> {
-    sweep(t, ctx.now)?;
+    expire(t, ctx.now)?;
+    refresh(t, ctx, AT_ONCE)?;
     let Some(kind) = ctx.kind_of(&claim.visit_type) else { return Ok(Claimed::default()) };
     let (number, policy) = (kind.number, std::sync::Arc::clone(&kind.policy));
-    let (mut type_row, mut shared) = (kind.row.clone(), kind.shared.clone());
-    let before = type_row.clone();
+    let (mut credit, mut shared) = (kind.row.credit.clone(), kind.shared.clone());
     let lister = match &claim.lister {
         None => None,
         Some(key) => match lister_number(t, key)? {
@@ -49,8 +52,8 @@ pub(crate) fn claim(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, claim: &Claim) -> Resu
         },
     };
     wake(t, number, ctx.now)?;
-    let lanes = policy.gates().lanes(&*policy);
-    let taken = choose(t, ctx, number, &lanes, claim.count, lister, &mut type_row)?;
+    let lanes = policy.gates(&shared).lanes(&*policy);
+    let taken = choose(t, ctx, number, &lanes, claim.count, lister, &mut credit)?;
     let owner = owner_number(t, &claim.owner)?;
     let until = ctx.now.plus(claim.lease);
     let first = if taken.is_empty() { 0 } else { next_of(t, "visit", taken.len() as u64)? };
@@ -61,18 +64,19 @@ pub(crate) fn claim(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, claim: &Claim) -> Resu
         t.delete(keys::QUEUE, &keys::queue(number, taken.lane.0, taken.rank, taken.id))?;
         t.put(keys::LEASE, &keys::of_u64(taken.id), &encode(&row)?)?;
         t.put(keys::DEADLINE, &keys::deadline(until.as_micros(), taken.id), &[])?;
-        let value = policy.value(&taken.facts, &shared, ctx.now);
         visits.push(visit(t, ctx, &taken, claim, VisitToken(token), Some(until))?);
-        learnt.push((taken.facts, value));
+        if taken.lane.is_policy() {
+            let value = policy.value(&taken.facts, &shared, ctx.now);
+            learnt.push((taken.facts, value));
+        }
     }
-    let known = shared.clone();
+    let known = shared.kept.clone();
     policy.learn(&mut shared, &learnt, ctx.now);
-    if shared != known {
-        type_row.shared = Some(to_json(&shared)?);
-    }
-    if type_row != before {
-        t.put(keys::TYPE, &K::new().u16(number), &encode(&type_row)?)?;
-    }
+    let kept = (shared.kept != known).then(|| to_json(&shared.kept)).transpose()?;
+    ctx.edit_kind(number, |row| {
+        row.credit = credit;
+        row.shared = kept.or(row.shared.take());
+    });
     Ok(Claimed::new(visits))
 }
 
@@ -86,7 +90,7 @@ pub(crate) fn shown(mut claimed: Claimed) -> Claimed {
 }
 
 /// Puts back into the queue what no longer is anybody's.
-fn sweep(t: &mut dyn KvTxn, now: Timestamp) -> Result<()> {
+fn expire(t: &mut dyn KvTxn, now: Timestamp) -> Result<()> {
     let mut expired = Vec::new();
     let to = keys::deadline(now.as_micros().saturating_add(1), 0);
     t.scan(keys::DEADLINE, &[], Some(&to), &mut |key, _| {
@@ -134,7 +138,7 @@ fn choose(
     lanes: &[LaneSpec],
     count: usize,
     lister: Option<u32>,
-    type_row: &mut TypeRow,
+    credit: &mut Vec<f64>,
 ) -> Result<Vec<Taken>> {
     let mut taken = Vec::new();
     let mut due = Vec::with_capacity(lanes.len());
@@ -142,7 +146,7 @@ fn choose(
         due.push(head(t, number, lane.lane, ctx.now, count, lister)?);
     }
     let offers: Vec<_> = lanes.iter().zip(&due).map(|(l, c)| (l.share, c.len())).collect();
-    let shares = allocate(count, &offers, &mut type_row.credit);
+    let shares = allocate(count, &offers, credit);
     for ((lane, candidates), share) in lanes.iter().zip(due).zip(shares) {
         for candidate in candidates.into_iter().take(share) {
             taken.extend(take(t, ctx, lane, &candidate)?);
@@ -367,8 +371,9 @@ fn take_outcome(
         _ => None,
     };
     let changed = outcome.changed.or(differs);
+    count_news(t, ctx, id, &row, &facts, outcome, changed.filter(|_| !out_of_order))?;
     let before = facts.clone();
-    observe_visit(&mut facts, outcome, lease.since);
+    observe_visit(&mut facts, outcome, lease.since, changed);
     let kind = ctx.kind(row.visit_type)?;
     if !out_of_order {
         // The policy is told what was found out, not only what the worker said.
@@ -376,18 +381,42 @@ fn take_outcome(
         kind.policy.observe(&mut facts, &before, &told, &kind.shared);
     }
     absorb(&mut row, &facts);
-    let by_failures = facts.disabled_by_failures;
-    edit_wishes(&mut row, |w| w.by_failures = by_failures);
     if let Some(visits) = row.visits.as_deref_mut() {
         visits.token = outcome.token.0;
         visits.memo = (facts.memo != Memo::default()).then_some((kind.tag, facts.memo));
     }
     t.delete(keys::LEASE, &keys::of_u64(id))?;
     t.delete(keys::DEADLINE, &keys::deadline(lease.until.as_micros(), id))?;
-    // It was leased, and so in no queue: its old place is not to be looked for.
-    row.place = None;
-    place(t, ctx, id, &mut row)?;
+    place_back(t, ctx, id, &mut row)?;
     Ok(Completed::new(key_of(ctx, &row)?, changed, out_of_order))
+}
+
+/// Counts what a visit says of the news that its listers told before it.
+fn count_news(
+    t: &dyn KvRead,
+    ctx: &mut Ctx<'_>,
+    id: u64,
+    row: &OriginRow,
+    facts: &Facts,
+    outcome: &Outcome,
+    changed: Option<bool>,
+) -> Result<()> {
+    let (Some(good), Some(changed)) = (facts.last_good(), changed) else { return Ok(()) };
+    if !outcome.status.archived_something() {
+        return Ok(());
+    }
+    for listing in row.listings.iter().filter(|l| l.gone().is_none()) {
+        if !ctx.ledger(t, listing.lister)?.dated {
+            continue;
+        }
+        let looked = ctx.evidence(t, listing.lister, id)?.max(Some(listing.last_seen()));
+        let looked = looked.max(facts.evidence.listed.filter(|_| row.listings.len() == 1));
+        let told = Evidence::credible(listing.last_update, looked).is_some_and(|u| u > good);
+        ctx.edit_ledger(t, listing.lister, |l| {
+            l.signals.count(told, looked_since(looked, good), changed);
+        })?;
+    }
+    Ok(())
 }
 
 /// The lease rows, by origin.

@@ -5,7 +5,7 @@ use std::io::{self, Read};
 use std::path::Path;
 
 use lamplighter::backend::MemoryStore;
-use lamplighter::policy::Policies;
+use lamplighter::policy::{Policies, named};
 use lamplighter::sim::{self, Bounds, Named, Page, Report, SimOptions, SweepPoint, World};
 use serde_json::{Value, json};
 
@@ -69,7 +69,7 @@ async fn draw(world: &World, args: &SimulateArgs, report: &Report) -> Result<Str
 
 /// A run of a policy at a budget, in a store of its own.
 async fn run(world: &World, policy: &str, budget: f64) -> Result<Report> {
-    let policy = sim::policy_of(policy).map_err(Failure::usage)?;
+    let policy = named(policy).map_err(Failure::usage)?;
     let store = MemoryStore::with_policies(Policies::all(policy));
     let options = SimOptions::new(budget * world.volume_per_day);
     sim::simulate(world, &store, &options).await.map_err(Failure::work)

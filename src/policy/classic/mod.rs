@@ -168,7 +168,7 @@ impl Policy for Classic {
         let queued = taken.iter().map(|(facts, _)| facts).filter(|f| f.last_update.is_none());
         let reached = queued.map(|f| f.memo.at).max().unwrap_or(0);
         if reached > known {
-            shared.0 = json!({ "position": reached });
+            shared.kept = json!({ "position": reached });
         }
     }
 
@@ -193,7 +193,7 @@ impl Policy for Classic {
         self.has(Order::FirstVisitsAfterListing)
     }
 
-    fn gates(&self) -> Gates {
+    fn gates(&self, _: &Shared) -> Gates {
         Gates {
             cooldowns: Some(Cooldowns {
                 failed: Duration::from_secs(14 * DAY),
@@ -206,7 +206,7 @@ impl Policy for Classic {
 
 /// How far the queue of origins without dates has come.
 fn position(shared: &Shared) -> i64 {
-    shared.0.get("position").and_then(serde_json::Value::as_i64).unwrap_or(0)
+    shared.kept.get("position").and_then(serde_json::Value::as_i64).unwrap_or(0)
 }
 
 fn lane_of(i: usize) -> Lane {

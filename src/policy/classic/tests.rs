@@ -10,7 +10,7 @@ fn visit(policy: &Classic, facts: &mut Facts, status: VisitStatus, day: i64) {
     let mut outcome = Outcome::new(VisitId(1), VisitToken(1), status, at(day));
     outcome.changed = status.archived_something().then_some(true);
     let before = facts.clone();
-    observe_visit(facts, &outcome, at(day));
+    observe_visit(facts, &outcome, at(day), None);
     policy.observe(facts, &before, &outcome, &Shared::default());
 }
 
@@ -100,7 +100,7 @@ fn what_was_never_queued_starts_where_the_queue_is() {
     let mut facts = Facts::new(2, at(0));
     let outcome = Outcome::new(VisitId(1), VisitToken(1), VisitStatus::Successful, at(1)).with_changed(true);
     let before = facts.clone();
-    observe_visit(&mut facts, &outcome, at(1));
+    observe_visit(&mut facts, &outcome, at(1), None);
     policy.observe(&mut facts, &before, &outcome, &shared);
     let step = facts.memo.at - 9_000_000;
     assert!((155_520..=190_080).contains(&step), "two days, within a tenth: {step}");
