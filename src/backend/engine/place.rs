@@ -113,6 +113,8 @@ pub(crate) fn facts(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow)
         if !ledger.dated {
             continue;
         }
+        // The first sight is folded in where it is written, with the date that came with it.
+        let looked = looked.filter(|at| *at > listing.first_seen);
         if looked > dated {
             dated = looked;
             facts.trust.recall = ledger.signals.trust().recall;
