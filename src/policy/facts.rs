@@ -156,6 +156,13 @@ impl Facts {
         }
     }
 
+    /// Less than a second by hash, in microseconds, to add to a rank: no two origins wait at one, and
+    /// which of them goes first does not depend on which became known first.
+    #[must_use]
+    pub fn apart(&self) -> i64 {
+        i64::try_from(self.seed % 1_000_000).unwrap_or(0)
+    }
+
     /// When it was last known to be archived as it is upstream: the last good visit, or one that
     /// archived a part if that was the last of all.
     #[must_use]

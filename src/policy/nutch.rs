@@ -40,7 +40,7 @@ impl Policy for Nutch {
                 (due, Reason::new("interval", format!("visited every {days:.1} days, last {last}")))
             }
         };
-        Placement::new(Lane::policy(0), rank.as_micros(), why)
+        Placement::new(Lane::policy(0), rank.as_micros().saturating_add(facts.apart()), why)
     }
 
     fn observe(&self, facts: &mut Facts, before: &Facts, outcome: &Outcome, _: &Shared) {
@@ -106,7 +106,7 @@ mod tests {
         let before = facts.clone();
         observe_visit(facts, &outcome, at, None);
         Nutch.observe(facts, &before, &outcome, &Shared::default());
-        Nutch.place(facts, &Shared::default(), at).rank / 1_000_000 - day * 86_400
+        (Nutch.place(facts, &Shared::default(), at).rank - facts.apart()) / 1_000_000 - day * 86_400
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl Policy for RoundRobin {
     fn place(&self, facts: &Facts, _: &Shared, _: Timestamp) -> Placement {
         let since = facts.visits.last_visit.unwrap_or(facts.first_seen);
         let why = Reason::new("in_turn", format!("waits its turn since {since}"));
-        Placement::new(Lane::policy(0), since.as_micros(), why)
+        Placement::new(Lane::policy(0), since.as_micros().saturating_add(facts.apart()), why)
     }
 }
 

@@ -147,6 +147,7 @@ impl Policy for Classic {
     fn place(&self, facts: &Facts, _: &Shared, _: Timestamp) -> Placement {
         for (i, (order, _)) in self.orders.iter().enumerate() {
             if let Some((rank, why)) = order.rank(facts) {
+                let rank = rank.saturating_add(facts.apart());
                 return Placement::new(lane_of(i), rank, Reason::new(order.as_str(), why));
             }
         }

@@ -17,7 +17,7 @@ fn visit(policy: &Classic, facts: &mut Facts, status: VisitStatus, day: i64) {
 fn lane(policy: &Classic, facts: &Facts) -> Option<(String, i64)> {
     match schedule(policy, facts, &Shared::default(), at(100)) {
         Schedule::Parked(_) => None,
-        Schedule::Waiting { place, .. } => Some((place.why.code, place.rank)),
+        Schedule::Waiting { place, .. } => Some((place.why.code, place.rank - facts.apart())),
     }
 }
 

@@ -278,9 +278,8 @@ impl Policy for Due {
             () => "due",
         };
         let text = format!("a visit is worth {:.3} days, and the price is {price:.3}", value.at(day(now)));
-        // Less than a second by hash: no two wait at one rank, whichever was known first.
-        let apart = i64::try_from(facts.seed % 1_000_000).unwrap_or(0);
-        Placement::new(Lane::policy(0), micros(due).saturating_add(apart), Reason::new(code, text))
+        let rank = micros(due).saturating_add(facts.apart());
+        Placement::new(Lane::policy(0), rank, Reason::new(code, text))
     }
 
     fn value(&self, facts: &Facts, shared: &Shared, now: Timestamp) -> f64 {
