@@ -3,8 +3,8 @@
 use super::generate::to_f64;
 use super::world::{DAY, World};
 use crate::backend::{
-    CursorEnd, EndRun, ImportedOrigin, ImportedVisits, PageCommit, PageDigest, RunOutcome, RunPlan,
-    SchedulerBackend,
+    CursorEnd, EndRun, ImportedOrigin, ImportedVisits, OriginStore, PageCommit, PageDigest, RunOutcome,
+    RunPlan, RunStore,
 };
 use crate::lister::{Coverage, Mode, PageBatch, Sighting};
 use crate::model::{ListerKey, NewOrigin, Timestamp, VisitStatus, VisitType};
@@ -95,7 +95,7 @@ impl<'w> Listings<'w> {
 
     /// What the archive knows before the first tick: origins that were always there, and when each
     /// was last visited.
-    pub(crate) async fn begin<S: SchedulerBackend>(
+    pub(crate) async fn begin<S: OriginStore>(
         &mut self,
         store: &S,
         last_success: &[Option<f64>],
@@ -133,7 +133,7 @@ impl<'w> Listings<'w> {
 
     /// The listings of a tick that ends at `t`. A lister looks at what was visible some time
     /// before, and its run is dated so; what did not change is not on its page.
-    pub(crate) async fn tick<S: SchedulerBackend>(
+    pub(crate) async fn tick<S: RunStore + OriginStore>(
         &mut self,
         store: &S,
         n: u32,
@@ -158,7 +158,7 @@ impl<'w> Listings<'w> {
         Ok(())
     }
 
-    async fn list<S: SchedulerBackend>(
+    async fn list<S: RunStore + OriginStore>(
         &mut self,
         store: &S,
         g: usize,
@@ -218,7 +218,7 @@ impl<'w> Listings<'w> {
 }
 
 /// One run with one page.
-async fn run<S: SchedulerBackend>(
+async fn run<S: RunStore>(
     store: &S,
     key: ListerKey,
     coverage: Coverage,

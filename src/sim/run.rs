@@ -11,7 +11,7 @@ use super::listings::{Listings, date, number};
 use super::measure::{Measure, Point};
 use super::rng::Rng;
 use super::world::{DAY, World, WorldOrigin};
-use crate::backend::{BackendError, Claim, SchedulerBackend, Visit};
+use crate::backend::{BackendError, Claim, OriginStore, RunStore, Visit, VisitStore};
 use crate::model::{Outcome, VisitStatus, VisitType};
 
 /// History known before the start is at most so many days old, less one.
@@ -194,7 +194,7 @@ pub(crate) fn visited_before(origin: &WorldOrigin, round: f64) -> f64 {
 /// # Errors
 /// [`SimError::Store`] where the store refuses, [`SimError::Stranger`] where it hands out what it
 /// was not given: it must be empty at the beginning, and without a bound on its clock.
-pub async fn simulate<S: SchedulerBackend>(
+pub async fn simulate<S: RunStore + OriginStore + VisitStore>(
     world: &World,
     store: &S,
     options: &SimOptions,
@@ -270,7 +270,7 @@ impl<'w> Run<'w> {
     }
 
     /// Claims visits and makes them. Returns how many there were.
-    async fn visits<S: SchedulerBackend>(
+    async fn visits<S: RunStore + OriginStore + VisitStore>(
         &mut self,
         store: &S,
         n: u32,
