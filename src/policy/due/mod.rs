@@ -11,11 +11,10 @@ mod price;
 mod tests;
 mod value;
 
-use std::time::Duration;
-
 use self::price::Price;
 use self::value::{Known, Value};
 use super::belief::days;
+use super::gates::apart;
 use super::{Facts, Gates, Lane, LaneSpec, Placement, Policy, Reason, Shared};
 use crate::model::{Timestamp, VisitStatus};
 
@@ -31,8 +30,6 @@ const GAMMA: f64 = 0.27;
 const GUARD_DAYS: f64 = 1400.0;
 /// Cheap is at most this share of all visits.
 const GUARD_CHEAP: f64 = 0.05;
-/// The guard takes an origin up when this part of the time has passed: the rest is for waiting.
-const GUARD_FROM: f64 = 0.9;
 
 /// What matters most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -278,9 +275,7 @@ impl Policy for Due {
             () => "due",
         };
         let text = format!("a visit is worth {:.3} days, and the price is {price:.3}", value.at(day(now)));
-        // Less than a second by hash: no two wait at one rank, whichever was known first.
-        let apart = i64::try_from(facts.seed % 1_000_000).unwrap_or(0);
-        Placement::new(Lane::policy(0), micros(due).saturating_add(apart), Reason::new(code, text))
+        Placement::new(Lane::policy(0), micros(due).saturating_add(apart(facts)), Reason::new(code, text))
     }
 
     fn value(&self, facts: &Facts, shared: &Shared, now: Timestamp) -> f64 {
@@ -314,13 +309,8 @@ impl Policy for Due {
 
     fn gates(&self, shared: &Shared) -> Gates {
         let share = self.guard_share(shared).unwrap_or(0.0);
-        let days = match self.options.guard {
-            Guard::Rule => GUARD_DAYS,
-            _ => origins(shared) / (share.max(1e-9) * self.visits_a_day(&Price::of(shared), shared)),
-        };
-        let age = Duration::from_secs_f64((GUARD_FROM * days).min(36_500.0) * 86_400.0);
         // Of all visits, where the lanes' shares are against those of the policy.
-        Gates { guard_age: Some(age), guard_share: share / (1.0 - share), ..Gates::default() }
+        Gates { guard_share: share / (1.0 - share), ..Gates::default() }
     }
 
     fn warnings(&self, shared: &Shared) -> Vec<Reason> {
