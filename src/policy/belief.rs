@@ -159,14 +159,14 @@ impl Evidence {
         let observed = self.observed();
         let first = self.listed.is_none();
         let news = update.filter(|u| Some(*u) > self.last_change);
-        if first {
-            // The age of the last change alone tells a rate.
-            if let Some(u) = update {
-                self.belief = self.belief.last_changed(days(u, at).clamp(0.0, CAP_DAYS));
-            }
+        if let Some(u) = update.filter(|_| first || self.last_change.is_none()) {
+            // The first date of all: the age of the last change alone tells a rate, whenever it was.
+            self.belief = self.now().last_changed(days(u, at).clamp(0.0, CAP_DAYS));
             self.folded = observed.max(Some(at));
         } else if let Some(u) = news.filter(|u| Some(*u) > observed) {
             self.belief = self.now().last_changed(days(u, at));
+            self.folded = observed.max(Some(at));
+        } else if first {
             self.folded = observed.max(Some(at));
         }
         if let Some(u) = news {

@@ -99,14 +99,14 @@ impl Signals {
         self.foretold += u64::from(changed && looked && told);
     }
 
-    /// What the counts say, with pseudo-counts.
+    /// What the counts say, with pseudo-counts by what was to be expected.
     #[must_use]
-    pub fn trust(&self) -> Trust {
+    pub fn trust(&self, expected: Trust) -> Trust {
         #[allow(clippy::cast_precision_loss, reason = "counts below 2^53")]
-        let share = |of: u64, all: u64| (of as f64 + PSEUDO * PRIOR_TRUST) / (all as f64 + PSEUDO);
+        let share = |of: u64, all: u64, prior: f64| (of as f64 + PSEUDO * prior) / (all as f64 + PSEUDO);
         Trust {
-            precision: share(self.borne_out, self.told),
-            recall: share(self.foretold, self.found).min(MOST_RECALL),
+            precision: share(self.borne_out, self.told, expected.precision),
+            recall: share(self.foretold, self.found, expected.recall).min(MOST_RECALL),
         }
     }
 }

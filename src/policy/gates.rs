@@ -14,11 +14,8 @@ use crate::model::{Timestamp, VisitStatus};
 pub struct Gates {
     /// No origin is visited again sooner than this after its last visit. 12 hours by default.
     pub minimum_interval: Duration,
-    /// An origin that its policy would leave alone for longer than this waits in the guard lane
-    /// instead. None by default.
-    pub guard_age: Option<Duration>,
-    /// The guard lane's share, against the sum of the policy's shares. At zero nobody is put there,
-    /// and who is there already goes when there is nothing else.
+    /// The share, against the sum of the policy's, of visits that go to those left alone longest,
+    /// whatever the policy thinks of them. None by default.
     pub guard_share: f64,
     /// The on-demand lane's share, against the sum of the policy's: the others keep a floor.
     pub requested_share: f64,
@@ -55,8 +52,7 @@ impl Default for Gates {
     fn default() -> Self {
         Self {
             minimum_interval: Duration::from_secs(12 * 3600),
-            guard_age: None,
-            guard_share: 0.05,
+            guard_share: 0.0,
             requested_share: 4.0,
             cooldowns: None,
         }
@@ -70,7 +66,7 @@ impl Gates {
         let own = policy.lanes();
         let sum: f64 = own.iter().map(|l| l.share).sum();
         let mut lanes = vec![LaneSpec::new(Lane::REQUESTED, "requested", self.requested_share * sum)];
-        if self.guard_age.is_some() {
+        if self.guard_share > 0.0 {
             lanes.push(LaneSpec::new(Lane::GUARD, "guard", self.guard_share * sum));
         }
         lanes.extend(own);
@@ -88,6 +84,8 @@ pub enum Schedule {
     Waiting {
         /// Where it waits.
         place: Placement,
+        /// A lane, and the rank there, in which it waits as well: whichever comes first.
+        also: Option<(Lane, i64)>,
         /// No visit before this.
         not_before: Timestamp,
     },
@@ -182,24 +180,17 @@ pub fn schedule(policy: &dyn Policy, facts: &Facts, shared: &Shared, now: Timest
     }
     let gates = policy.gates(shared);
     let not_before = not_before(facts, &gates);
+    let also = guard(facts, &gates);
     if let Some(asked) = facts.requested_at {
         let why = Reason::new("requested", format!("asked for at {asked}"));
-        return Schedule::Waiting {
-            place: Placement::new(Lane::REQUESTED, asked.as_micros(), why),
-            not_before,
-        };
+        let place = Placement::new(Lane::REQUESTED, asked.as_micros(), why);
+        return Schedule::Waiting { place, also, not_before };
     }
     let mut place = policy.place(facts, shared, now);
-    let guard = gates.guard_age.filter(|_| gates.guard_share > 0.0);
-    if let (Some(age), Some(last)) = (guard, facts.visits.last_visit) {
-        let guarded = last.plus(age);
-        if place.rank > guarded.as_micros() {
-            let why = Reason::new("guard", format!("no visit since {last}: the guard's turn from {guarded}"));
-            place = Placement::new(Lane::GUARD, guarded.as_micros(), why);
-        }
-    }
     if place.lane == Lane::PARKED {
-        return Schedule::Parked(place.why);
+        let Some((lane, rank)) = also else { return Schedule::Parked(place.why) };
+        let why = Reason::new("guard", format!("left to the guard: {}", place.why.text));
+        return Schedule::Waiting { place: Placement::new(lane, rank, why), also: None, not_before };
     }
     // With fixed cooldowns the rank is the policy's own to the end: it need not be a time.
     let hold = facts.hold_until.filter(|h| gates.cooldowns.is_none() && h.as_micros() > place.rank);
@@ -209,7 +200,13 @@ pub fn schedule(policy: &dyn Policy, facts: &Facts, shared: &Shared, now: Timest
         place.rank = hold.as_micros();
         place.why = Reason::new("hold", format!("left alone until {hold}, {status} {n} times in a row"));
     }
-    Schedule::Waiting { place, not_before }
+    Schedule::Waiting { place, also, not_before }
+}
+
+/// A place in the guard's lane: the longer without a visit, the sooner.
+fn guard(facts: &Facts, gates: &Gates) -> Option<(Lane, i64)> {
+    let last = facts.visits.last_visit.filter(|_| gates.guard_share > 0.0)?;
+    Some((Lane::GUARD, last.as_micros().saturating_add(facts.apart())))
 }
 
 /// Every gate in the way of an origin's next visit, as it stands: what `explain` shows. The lease
@@ -284,10 +281,10 @@ mod tests {
         let mut facts = Facts::new(1, at(0));
         let failed = Outcome::new(VisitId(1), VisitToken(1), VisitStatus::Failed, at(10));
         observe_visit(&mut facts, &failed, at(9), None);
-        let Schedule::Waiting { place: held, not_before } = place(&facts, at(11)) else { panic!() };
+        let Schedule::Waiting { place: held, not_before, .. } = place(&facts, at(11)) else { panic!() };
         assert_eq!((held.why.code.as_str(), not_before), ("hold", facts.hold_until.unwrap()));
         facts.requested_at = Some(at(11));
-        let Schedule::Waiting { place, not_before } = place(&facts, at(11)) else { panic!() };
+        let Schedule::Waiting { place, not_before, .. } = place(&facts, at(11)) else { panic!() };
         assert_eq!((place.lane, not_before), (Lane::REQUESTED, at(22)));
     }
 
@@ -300,23 +297,32 @@ mod tests {
         fn lanes(&self) -> Vec<LaneSpec> {
             vec![LaneSpec::new(Lane::policy(0), "all", 1.0)]
         }
-        fn place(&self, _: &Facts, _: &Shared, _: Timestamp) -> Placement {
-            Placement::new(Lane::policy(0), i64::MAX, Reason::new("never", "never"))
+        fn place(&self, facts: &Facts, _: &Shared, _: Timestamp) -> Placement {
+            let why = Reason::new("never", "never");
+            if facts.enabled && facts.last_update.is_some() {
+                return Placement::parked(why);
+            }
+            Placement::new(Lane::policy(0), i64::MAX, why)
         }
         fn gates(&self, _: &Shared) -> Gates {
-            Gates { guard_age: Some(Duration::from_secs(100 * 3600)), ..Gates::default() }
+            Gates { guard_share: 0.25, ..Gates::default() }
         }
     }
 
     #[test]
-    fn the_guard_takes_what_its_policy_would_leave() {
-        let mut facts = Facts::new(1, at(0));
+    fn the_guard_waits_for_what_its_policy_would_leave() {
+        let mut facts = Facts::new(17, at(0));
+        let wait = |facts: &Facts| match schedule(&Never, facts, &Shared::default(), at(11)) {
+            Schedule::Waiting { place, also, .. } => (place.lane, also),
+            Schedule::Parked(why) => panic!("{why}"),
+        };
+        assert_eq!(wait(&facts), (Lane::policy(0), None), "never visited: not the guard's");
         let ok = Outcome::new(VisitId(1), VisitToken(1), VisitStatus::Successful, at(10));
         observe_visit(&mut facts, &ok, at(9), None);
-        let Schedule::Waiting { place, .. } = schedule(&Never, &facts, &Shared::default(), at(11)) else {
-            panic!()
-        };
-        assert_eq!((place.lane, place.rank), (Lane::GUARD, at(110).as_micros()));
-        assert_eq!(Never.gates(&Shared::default()).lanes(&Never).len(), 3);
+        let last = at(10).as_micros() + 17;
+        assert_eq!(wait(&facts), (Lane::policy(0), Some((Lane::GUARD, last))));
+        facts.last_update = Some(at(1));
+        assert_eq!(wait(&facts), (Lane::GUARD, None), "what the policy parks is the guard's alone");
+        assert_eq!(Never.gates(&Shared::default()).lanes(&Never)[1].share, 0.25);
     }
 }

@@ -70,7 +70,7 @@ pub struct Lane(pub u8);
 impl Lane {
     /// Visits asked for on demand.
     pub const REQUESTED: Self = Self(0);
-    /// Origins that their policy would leave unvisited for longer than the guard age.
+    /// The origins left alone longest.
     pub const GUARD: Self = Self(1);
 
     /// Whether it is one of a policy's own.

@@ -87,7 +87,7 @@ pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: PageCommit) -
     let said = read_parts(t, &mut work, id, &mut cursor, &batch, end.as_ref())?;
     let lister = work.run.lister;
     if batch.origins.iter().any(|s| s.origin.last_update.is_some()) {
-        ctx.edit_ledger(t, lister, |ledger| ledger.dated = true)?;
+        ctx.set_dated(t, lister)?;
     }
     for sight in sights(t, lister, batch.origins)? {
         see(t, ctx, &mut work, sight)?;

@@ -9,7 +9,7 @@ use super::rows::{LedgerRow, ListerRow, TypeRow, corrupt, decode, encode, from_j
 use super::sets::{self, Chunk};
 use crate::backend::{BackendError, BackendErrorKind, Result};
 use crate::model::{ListerKey, Timestamp, VisitType, digest128};
-use crate::policy::{Policies, Policy, Shared};
+use crate::policy::{Policies, Policy, Shared, Signals, Trust};
 
 /// A visit type as a transaction uses it.
 pub(crate) struct Kind {
@@ -43,8 +43,8 @@ pub(crate) struct Ctx<'e> {
     kinds: Vec<Kind>,
     listers: HashMap<u32, ListerRow>,
     evidence: Evidence,
-    /// Of each lister, and whether it changed.
-    ledgers: BTreeMap<u32, (LedgerRow, bool)>,
+    /// By key, and whether it changed.
+    ledgers: BTreeMap<Vec<u8>, (LedgerRow, bool)>,
     /// The first number given to a new origin in this transaction, and the next to give.
     born: Option<(u64, u64)>,
 }
@@ -87,9 +87,9 @@ impl<'e> Ctx<'e> {
 
     /// Writes what was only counted so far. To be called at the end of a transaction.
     pub(crate) fn finish(self, t: &mut dyn KvTxn) -> Result<()> {
-        for (lister, (row, changed)) in self.ledgers {
+        for (key, (row, changed)) in self.ledgers {
             if changed {
-                t.put(keys::LEDGER, &keys::of_u32(lister), &encode(&row)?)?;
+                t.put(keys::LEDGER, &key, &encode(&row)?)?;
             }
         }
         for mut kind in self.kinds {
@@ -121,29 +121,61 @@ impl<'e> Ctx<'e> {
         }
     }
 
-    /// What a lister's news were worth.
-    pub(crate) fn ledger(&mut self, t: &dyn KvRead, lister: u32) -> Result<LedgerRow> {
-        if let Some((row, _)) = self.ledgers.get(&lister) {
+    fn read_ledger(&mut self, t: &dyn KvRead, key: &[u8]) -> Result<LedgerRow> {
+        if let Some((row, _)) = self.ledgers.get(key) {
             return Ok(*row);
         }
-        let stored = t.get(keys::LEDGER, &keys::of_u32(lister))?;
+        let stored = t.get(keys::LEDGER, key)?;
         let row = stored.map_or(Ok(LedgerRow::default()), |bytes| decode(&bytes))?;
-        self.ledgers.insert(lister, (row, false));
+        self.ledgers.insert(key.to_vec(), (row, false));
         Ok(row)
     }
 
-    /// Changes that. Written by [`Ctx::finish`].
-    pub(crate) fn edit_ledger(
+    /// Whether a lister tells when upstream changed.
+    pub(crate) fn dated(&mut self, t: &dyn KvRead, lister: u32) -> Result<bool> {
+        Ok(self.read_ledger(t, &keys::of_u32(lister))?.dated)
+    }
+
+    /// Notes that it does.
+    pub(crate) fn set_dated(&mut self, t: &dyn KvRead, lister: u32) -> Result<()> {
+        self.edit_ledger(t, &keys::of_u32(lister), |l| l.dated = true)
+    }
+
+    /// How far a lister's news can be trusted: what is known of all its instances to begin with.
+    pub(crate) fn trust(&mut self, t: &dyn KvRead, lister: u32) -> Result<Trust> {
+        let all = keys::ledger_of_all(&self.lister(t, lister)?.name);
+        let all = self.read_ledger(t, &all)?.signals.trust(Trust::default());
+        Ok(self.read_ledger(t, &keys::of_u32(lister))?.signals.trust(all))
+    }
+
+    /// Counts what a visit said of a lister's news.
+    pub(crate) fn count_news(
         &mut self,
         t: &dyn KvRead,
         lister: u32,
-        change: impl FnOnce(&mut LedgerRow),
+        count: impl Fn(&mut Signals),
     ) -> Result<()> {
-        let before = self.ledger(t, lister)?;
+        let all = keys::ledger_of_all(&self.lister(t, lister)?.name);
+        self.edit_ledger(t, &all, |l| count(&mut l.signals))?;
+        self.edit_ledger(t, &keys::of_u32(lister), |l| count(&mut l.signals))
+    }
+
+    /// How far one who hints can be trusted.
+    pub(crate) fn hint_trust(&mut self, t: &dyn KvRead, source: u32) -> Result<Trust> {
+        Ok(self.read_ledger(t, &keys::ledger_of_source(source))?.signals.trust(Trust::default()))
+    }
+
+    /// Counts what a visit said of a hint.
+    pub(crate) fn count_hint(&mut self, t: &dyn KvRead, source: u32, changed: bool) -> Result<()> {
+        self.edit_ledger(t, &keys::ledger_of_source(source), |l| l.signals.count(true, false, changed))
+    }
+
+    fn edit_ledger(&mut self, t: &dyn KvRead, key: &[u8], change: impl FnOnce(&mut LedgerRow)) -> Result<()> {
+        let before = self.read_ledger(t, key)?;
         let mut row = before;
         change(&mut row);
         if row != before {
-            self.ledgers.insert(lister, (row, true));
+            self.ledgers.insert(key.to_vec(), (row, true));
         }
         Ok(())
     }
@@ -176,6 +208,7 @@ impl<'e> Ctx<'e> {
             replace_from: None,
             shared: None,
             credit: Vec::new(),
+            guarded: 0.0,
             waiting: 0,
         };
         t.put(keys::TYPE, &K::new().u16(number), &encode(&row)?)?;

@@ -64,7 +64,7 @@ pub(crate) const STANDING: u8 = 29;
 #[cfg(feature = "file")]
 pub(crate) const TAIL: u8 = 254;
 
-/// Lister to what its news were worth.
+/// Lister, name of listers, or who hints, to what their news were worth.
 pub(crate) const LEDGER: u8 = 40;
 /// (Lister, digest, origin) to nothing: origins that it told a change of, not looked for since.
 pub(crate) const STALE: u8 = 41;
@@ -193,6 +193,17 @@ pub(crate) fn seen(lister: u32, run: u64, chunk: u64) -> K {
 
 pub(crate) fn stale(lister: u32, digest: [u8; 8], origin: u64) -> K {
     K::new().u32(lister).bytes(&digest).u64(origin)
+}
+
+/// What all instances of a lister have in common.
+pub(crate) fn ledger_of_all(name: &str) -> K {
+    K::new().u8(1).bytes(name.as_bytes())
+}
+
+/// Who hints.
+pub(crate) fn ledger_of_source(source: u32) -> K {
+    // Five bytes behind a zero: no lister's key, and no name's.
+    K::new().u8(0).u32(source)
 }
 
 pub(crate) fn reading(part: u32, run: u64, origin: u64) -> K {

@@ -10,6 +10,7 @@
     reason = "rows and their parts are named as the tables are, and given away where they are kept"
 )]
 
+mod choose;
 mod commit;
 mod ctx;
 mod explain;

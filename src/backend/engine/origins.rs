@@ -223,7 +223,7 @@ fn import_one(
     }
     let told = |row: &OriginRow| row.listings.iter().filter_map(|l| l.last_update).max();
     if told(&row).is_some() && (new || told(&row) != told(&before)) {
-        ctx.edit_ledger(t, lister, |ledger| ledger.dated = true)?;
+        ctx.set_dated(t, lister)?;
         observe(t, ctx, lister, id, &mut row)?;
     }
     if new {

@@ -255,7 +255,7 @@ fn refresh(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, work: &mut Work, origin: u64, f
     let update = newest.is_some() && listing.last_update != newest;
     if update {
         listing.last_update = newest;
-        ctx.edit_ledger(t, lister, |l| l.dated = true)?;
+        ctx.set_dated(t, lister)?;
         observe(t, ctx, lister, origin, &mut row)?;
         place(t, ctx, origin, &mut row)?;
     }

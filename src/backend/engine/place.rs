@@ -109,25 +109,27 @@ pub(crate) fn facts(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow)
         if follows {
             facts.last_finished = facts.last_finished.max(ctx.lister(t, listing.lister)?.last_finished);
         }
-        let ledger = ctx.ledger(t, listing.lister)?;
-        if !ledger.dated {
+        if !ctx.dated(t, listing.lister)? {
             continue;
         }
         // The first sight is folded in where it is written, with the date that came with it.
         let looked = looked.filter(|at| *at > listing.first_seen);
         if looked > dated {
             dated = looked;
-            facts.trust.recall = ledger.signals.trust().recall;
+            facts.trust.recall = ctx.trust(t, listing.lister)?.recall;
         }
         if listing.last_update > newest {
             newest = listing.last_update;
-            facts.trust.precision = ledger.signals.trust().precision;
+            facts.trust.precision = ctx.trust(t, listing.lister)?.precision;
         }
     }
     if let Some(wishes) = row.wishes.as_deref() {
         facts.requested_at = wishes.requested_at;
         facts.hold_until = wishes.hold_until;
         facts.hinted_at = wishes.hinted_at;
+        if wishes.hinted_at > newest {
+            facts.trust.precision = ctx.hint_trust(t, wishes.hinted_by)?.precision;
+        }
         facts.disabled_by_failures.clone_from(&wishes.by_failures);
         facts.disabled_by_hand.clone_from(&wishes.by_hand);
     }
@@ -205,7 +207,7 @@ pub(crate) fn observe(
     let listing = policy::Listing::new(ctx.now, facts.last_update)
         .with_enabled(facts.enabled)
         .with_gone(facts.gone)
-        .with_dates(ctx.ledger(t, lister)?.dated);
+        .with_dates(ctx.dated(t, lister)?);
     observe_listing(&mut facts, &listing);
     absorb(row, &facts);
     Ok(())
@@ -251,12 +253,14 @@ fn move_to(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, id: u64, row: &mut OriginRow, q
     let (schedule, good) = placement(t, ctx, id, row)?;
     let new = match schedule {
         Schedule::Parked(_) => None,
-        Schedule::Waiting { place, not_before } => {
+        Schedule::Waiting { place, also, not_before } => {
             let until = not_before.as_micros();
+            let sooner = until > place.rank || also.is_some_and(|(_, rank)| until > rank);
             Some(Place {
                 lane: place.lane.0,
                 rank: place.rank,
-                waits: (not_before > ctx.now && until > place.rank).then_some(until),
+                also: also.map(|(lane, rank)| (lane.0, rank)),
+                waits: (not_before > ctx.now && sooner).then_some(until),
             })
         }
     };
@@ -310,24 +314,40 @@ pub(crate) fn write(t: &mut dyn KvTxn, id: u64, row: &OriginRow) -> Result<()> {
     t.put(keys::ORIGIN, &keys::of_u64(id), &encode(row)?)
 }
 
-/// Puts an origin into the queue, at the place that its row says.
+/// Puts an origin into the queue, at the places that its row says.
 pub(crate) fn enqueue(t: &mut dyn KvTxn, id: u64, row: &OriginRow) -> Result<()> {
-    match row.place {
-        None => Ok(()),
-        Some(Place { lane, rank, waits: Some(until) }) => {
-            t.put(keys::WAIT, &keys::wait(row.visit_type, until, id), &K::new().u8(lane).i64(rank))
-        }
-        Some(Place { lane, rank, waits: None }) => {
-            t.put(keys::QUEUE, &keys::queue(row.visit_type, lane, rank, id), &[])
-        }
+    let Some(place) = row.place else { return Ok(()) };
+    if let Some(until) = place.waits {
+        let places = lanes_of(place).fold(K::new(), |k, (lane, rank)| k.u8(lane).i64(rank));
+        return t.put(keys::WAIT, &keys::wait(row.visit_type, until, id), &places);
     }
+    for (lane, rank) in lanes_of(place) {
+        t.put(keys::QUEUE, &keys::queue(row.visit_type, lane, rank, id), &[])?;
+    }
+    Ok(())
+}
+
+fn lanes_of(place: Place) -> impl Iterator<Item = (u8, i64)> {
+    std::iter::once((place.lane, place.rank)).chain(place.also)
+}
+
+/// Lets an origin that had to wait into its lanes.
+pub(crate) fn admit(t: &mut dyn KvTxn, visit_type: u16, id: u64, places: &[u8]) -> Result<()> {
+    let mut places = keys::Parts(places);
+    while !places.0.is_empty() {
+        let (lane, rank) = (places.u8(), places.i64());
+        t.put(keys::QUEUE, &keys::queue(visit_type, lane, rank, id), &[])?;
+    }
+    Ok(())
 }
 
 /// Takes an origin out of the queue.
 pub(crate) fn unqueue(t: &mut dyn KvTxn, id: u64, row: &OriginRow) -> Result<()> {
-    let Some(Place { lane, rank, waits }) = row.place else { return Ok(()) };
-    t.delete(keys::QUEUE, &keys::queue(row.visit_type, lane, rank, id))?;
-    match waits {
+    let Some(place) = row.place else { return Ok(()) };
+    for (lane, rank) in lanes_of(place) {
+        t.delete(keys::QUEUE, &keys::queue(row.visit_type, lane, rank, id))?;
+    }
+    match place.waits {
         Some(until) => t.delete(keys::WAIT, &keys::wait(row.visit_type, until, id)),
         None => Ok(()),
     }

@@ -271,7 +271,9 @@ pub(crate) struct Wishes {
 pub(crate) struct Place {
     pub(crate) lane: u8,
     pub(crate) rank: i64,
-    /// Kept out of the lane until then.
+    /// Another lane, and the rank in it.
+    pub(crate) also: Option<(u8, i64)>,
+    /// Kept out of the lanes until then.
     pub(crate) waits: Option<i64>,
 }
 
@@ -322,6 +324,8 @@ pub(crate) struct TypeRow {
     pub(crate) replace_from: Option<u64>,
     pub(crate) shared: Option<String>,
     pub(crate) credit: Vec<f64>,
+    /// Visits that the guard is owed.
+    pub(crate) guarded: f64,
     /// How many origins wait, or are being visited.
     pub(crate) waiting: u64,
 }

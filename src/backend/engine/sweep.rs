@@ -11,6 +11,7 @@ use super::kv::{KvRead, KvTxn, scan_prefix};
 use super::place::{facts, load, must_load, place_if_moved};
 use super::rows::{SweepRow, decode, encode, to_json};
 use crate::backend::Result;
+use crate::policy::Lane;
 
 /// Every origin is placed again once within this time.
 const ROUND: Duration = Duration::from_secs(14 * 86_400);
@@ -141,8 +142,13 @@ pub(crate) fn start(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, number: u16) -> Result
     let prefix = K::new().u16(number);
     scan_prefix(t, keys::QUEUE, &prefix, &mut |key, _| {
         let mut parts = keys::Parts(key);
-        (parts.u16(), parts.u8(), parts.i64());
-        ids.push(parts.u64());
+        parts.u16();
+        let lane = Lane(parts.u8());
+        parts.i64();
+        // Who waits in two lanes is counted in the other one.
+        if lane != Lane::GUARD {
+            ids.push(parts.u64());
+        }
         Ok(ControlFlow::Continue(()))
     })?;
     scan_prefix(t, keys::WAIT, &prefix, &mut |key, _| {

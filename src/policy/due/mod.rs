@@ -11,8 +11,6 @@ mod price;
 mod tests;
 mod value;
 
-use std::time::Duration;
-
 use self::price::Price;
 use self::value::{Known, Value};
 use super::belief::days;
@@ -31,8 +29,6 @@ const GAMMA: f64 = 0.27;
 const GUARD_DAYS: f64 = 1400.0;
 /// Cheap is at most this share of all visits.
 const GUARD_CHEAP: f64 = 0.05;
-/// The guard takes an origin up when this part of the time has passed: the rest is for waiting.
-const GUARD_FROM: f64 = 0.9;
 
 /// What matters most.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -313,13 +309,8 @@ impl Policy for Due {
 
     fn gates(&self, shared: &Shared) -> Gates {
         let share = self.guard_share(shared).unwrap_or(0.0);
-        let days = match self.options.guard {
-            Guard::Rule => GUARD_DAYS,
-            _ => origins(shared) / (share.max(1e-9) * self.visits_a_day(&Price::of(shared), shared)),
-        };
-        let age = Duration::from_secs_f64((GUARD_FROM * days).min(36_500.0) * 86_400.0);
         // Of all visits, where the lanes' shares are against those of the policy.
-        Gates { guard_age: Some(age), guard_share: share / (1.0 - share), ..Gates::default() }
+        Gates { guard_share: share / (1.0 - share), ..Gates::default() }
     }
 
     fn warnings(&self, shared: &Shared) -> Vec<Reason> {
