@@ -112,8 +112,6 @@ pub(crate) fn facts(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow)
         if !ctx.dated(t, listing.lister)? {
             continue;
         }
-        // The first sight is folded in where it is written, with the date that came with it.
-        let looked = looked.filter(|at| *at > listing.first_seen);
         if looked > dated {
             dated = looked;
             facts.trust.recall = ctx.trust(t, listing.lister)?.recall;
