@@ -1,12 +1,12 @@
 //! What a claim hands out: the heads of the lanes, in their stored order.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::ops::ControlFlow;
 
 use super::ctx::Ctx;
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, after_prefix};
-use super::place::{facts, must_load, place};
+use super::place::{facts, must_load, place, place_if_moved};
 use super::rows::OriginRow;
 use crate::backend::Result;
 use crate::policy::{Facts, Lane, LaneSpec, Reason, Schedule, allocate, schedule};
@@ -156,7 +156,7 @@ fn longest_alone(
 /// Everything due is taken; nobody is owed anything for what is read ahead.
 #[allow(clippy::too_many_arguments, reason = "the pieces of one claim")]
 fn look_ahead(
-    t: &dyn KvRead,
+    t: &mut dyn KvTxn,
     ctx: &mut Ctx<'_>,
     number: u16,
     lanes: &[&LaneSpec],
@@ -167,22 +167,47 @@ fn look_ahead(
 ) -> Result<()> {
     let mut ahead = Vec::with_capacity(lanes.len());
     for lane in lanes {
-        let mut ready = Vec::new();
-        for candidate in tail(t, number, lane.lane, ctx.now.as_micros(), lister)? {
-            if ready.len() >= left {
-                break;
-            }
-            if chosen.insert(candidate.id) {
-                ready.extend(take(t, ctx, lane, &candidate, false)?);
-            }
-        }
-        ahead.push(ready);
+        ahead.push(soonest(t, ctx, number, lane, left, lister, chosen)?);
     }
     let offers: Vec<_> = lanes.iter().zip(&ahead).map(|(l, c)| (l.share, c.len())).collect();
     for (ready, share) in ahead.into_iter().zip(allocate(left, &offers, &mut Vec::new())) {
         taken.extend(ready.into_iter().take(share));
     }
     Ok(())
+}
+
+/// The first of a lane whose rank is still to come. Stored ranks may be too early, so each that comes
+/// first is looked at again, and goes only if it still does.
+fn soonest(
+    t: &mut dyn KvTxn,
+    ctx: &mut Ctx<'_>,
+    number: u16,
+    lane: &LaneSpec,
+    left: usize,
+    lister: Option<u32>,
+    chosen: &mut HashSet<u64>,
+) -> Result<Vec<Taken>> {
+    let mut stored = tail(t, number, lane.lane, ctx.now.as_micros(), lister)?;
+    stored.retain(|c| !chosen.contains(&c.id));
+    let mut stored = stored.into_iter().peekable();
+    let mut fresh: BTreeMap<(i64, u64), Taken> = BTreeMap::new();
+    let mut ready = Vec::new();
+    while ready.len() < left {
+        let first = fresh.first_key_value().map(|(key, _)| *key);
+        if let Some(next) = stored.next_if(|c| first.is_none_or(|first| (c.rank, c.id) < first)) {
+            if let Some((rank, visit)) = look(t, ctx, lane, &next)? {
+                fresh.insert((rank, next.id), visit);
+            }
+            continue;
+        }
+        let Some((_, visit)) = fresh.pop_first() else { break };
+        chosen.insert(visit.id);
+        ready.push(visit);
+    }
+    for (id, mut visit) in fresh.into_iter().map(|((_, id), visit)| (id, visit)) {
+        place_if_moved(t, ctx, id, &mut visit.row)?;
+    }
+    Ok(ready)
 }
 
 fn listed_by(t: &dyn KvRead, id: u64, lister: Option<u32>) -> Result<bool> {
@@ -251,21 +276,32 @@ fn take(
     candidate: &Candidate,
     due: bool,
 ) -> Result<Option<Taken>> {
+    let found = look(t, ctx, lane, candidate)?;
+    Ok(found.filter(|(rank, _)| !due || *rank <= ctx.now.as_micros()).map(|(_, visit)| visit))
+}
+
+/// A candidate as handed out, and its rank by what is known now; none where it may not be visited now.
+fn look(
+    t: &dyn KvRead,
+    ctx: &mut Ctx<'_>,
+    lane: &LaneSpec,
+    candidate: &Candidate,
+) -> Result<Option<(i64, Taken)>> {
     let row = must_load(t, candidate.id)?;
     let facts = facts(t, ctx, candidate.id, &row)?;
     let kind = ctx.kind(row.visit_type)?;
     let schedule = schedule(&*kind.policy, &facts, &kind.shared, ctx.now);
     let Schedule::Waiting { mut place, also, not_before } = schedule else { return Ok(None) };
-    let also = also.filter(|(other, _)| *other == lane.lane && place.lane != lane.lane);
-    let rank = also.map_or(place.rank, |(_, rank)| rank);
-    if not_before > ctx.now || due && rank > ctx.now.as_micros() {
+    if not_before > ctx.now {
         return Ok(None);
     }
+    let also = also.filter(|(other, _)| *other == lane.lane && place.lane != lane.lane);
+    let rank = also.map_or(place.rank, |(_, rank)| rank);
     if also.is_some() {
         let last = facts.visits.last_visit.map_or("never".to_owned(), |t| t.to_string());
         place.why = Reason::new(&lane.name, format!("left alone for long: last visited {last}"));
     }
-    Ok(Some(Taken {
+    let visit = Taken {
         id: candidate.id,
         row,
         rank: candidate.rank,
@@ -273,5 +309,6 @@ fn take(
         lane_name: lane.name.clone(),
         facts,
         why: place.why,
-    }))
+    };
+    Ok(Some((rank, visit)))
 }
