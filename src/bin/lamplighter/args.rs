@@ -78,7 +78,7 @@ pub(crate) struct SimulateArgs {
     /// The world: JSON lines, gzipped or not; - for standard input.
     #[arg(long, value_name = "FILE")]
     pub(crate) world: PathBuf,
-    /// The policy: swh_default, swh_dvcs, nutch, round_robin, oldest, or
+    /// The policy: due[,objective=fresh|balanced|lag], swh_default, swh_dvcs, nutch, round_robin, oldest, or
     /// classic,ORDER=SHARE[,ORDER=SHARE…].
     #[arg(long, value_name = "POLICY[,KEY=VALUE…]")]
     pub(crate) policy: String,

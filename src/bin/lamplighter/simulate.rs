@@ -69,10 +69,19 @@ async fn draw(world: &World, args: &SimulateArgs, report: &Report) -> Result<Str
 
 /// A run of a policy at a budget, in a store of its own.
 async fn run(world: &World, policy: &str, budget: f64) -> Result<Report> {
-    let policy = named(policy).map_err(Failure::usage)?;
+    let visits = budget * world.volume_per_day;
+    let policy = named(&told_budget(policy, visits)).map_err(Failure::usage)?;
     let store = MemoryStore::with_policies(Policies::all(policy));
-    let options = SimOptions::new(budget * world.volume_per_day);
+    let options = SimOptions::new(visits);
     sim::simulate(world, &store, &options).await.map_err(Failure::work)
+}
+
+/// A policy that can be told the budget is told it, as a configuration would: it need not be learned
+/// first.
+fn told_budget(policy: &str, visits: f64) -> String {
+    let can = policy == "due" || policy.starts_with("due,");
+    let told = policy.split(',').any(|option| option.trim().starts_with("budget"));
+    if can && !told { format!("{policy},budget={visits}") } else { policy.to_owned() }
 }
 
 /// A run as scripts see it.
