@@ -270,7 +270,8 @@ fn refresh(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, work: &mut Work, origin: u64, f
     let update = newest.is_some() && listing.last_update != newest;
     if update {
         listing.last_update = newest;
-        observe(t, ctx, origin, &mut row)?;
+        ctx.set_dated(t, lister)?;
+        observe(t, ctx, lister, origin, &mut row)?;
         place(t, ctx, origin, &mut row)?;
     }
     if !new && work.touched.get(&origin).is_none_or(|t| *t == Touch::Unchanged) {

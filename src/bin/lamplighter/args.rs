@@ -82,6 +82,32 @@ pub(crate) enum Command {
     Changes(ChangesArgs),
     /// How much there is, by lister and visit type.
     Metrics(MetricsArgs),
+    /// Runs a policy over a world of origins, years in seconds: what it would keep current.
+    Simulate(SimulateArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// The world: JSON lines, gzipped or not; - for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) world: PathBuf,
+    /// The policy: due[,objective=fresh|balanced|lag], swh_default, swh_dvcs, nutch, round_robin, oldest, or
+    /// classic,ORDER=SHARE[,ORDER=SHARE…].
+    #[arg(long, value_name = "POLICY[,KEY=VALUE…]")]
+    pub(crate) policy: String,
+    /// Visits, as a share of the world's changes.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub(crate) budget: f64,
+    /// Draws the run, a sweep of budgets and the baselines into one page.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(n) if n.is_finite() && n > 0.0 && n <= 1000.0 => Ok(n),
+        _ => Err("not a share: 0.2 is a fifth".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]

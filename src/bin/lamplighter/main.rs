@@ -13,6 +13,7 @@ mod output;
 mod progress;
 mod query;
 mod replay;
+mod simulate;
 mod tour;
 mod visits;
 mod wishes;
@@ -82,6 +83,7 @@ async fn dispatch(command: &Command, context: &mut Context) -> Result<Done> {
         Command::Enable(args) => wishes::enable(args, context).await,
         Command::Changes(args) => feed::changes(args, context).await,
         Command::Metrics(args) => feed::metrics(args, context).await,
+        Command::Simulate(args) => simulate::simulate(args, context).await,
     }
 }
 
