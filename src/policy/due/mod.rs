@@ -284,14 +284,15 @@ impl Policy for Due {
 
     fn learn(&self, shared: &mut Shared, taken: &[(Facts, f64)], now: Timestamp) {
         let mut price = Price::of(shared);
-        price.observe(taken.len(), origins(shared), now);
+        price.observe(taken.len(), now);
         let budget = self.visits_a_day(&price, shared);
         price.vote(taken.iter().map(|(_, value)| *value), budget);
         price.keep(shared);
     }
 
     fn unsettled(&self, shared: &Shared) -> bool {
-        Price::of(shared).outgrown(shared.origins, self.options.budget)
+        let price = Price::of(shared);
+        price.outgrown(shared.origins, self.visits_a_day(&price, shared))
     }
 
     fn settle(&self, shared: &mut Shared, sample: &[Facts], _: Timestamp) {
@@ -299,7 +300,7 @@ impl Policy for Due {
         let budget = self.visits_a_day(&price, shared);
         let beliefs = sample.iter().map(|f| f.evidence.now());
         price.start(beliefs, origins(shared), budget);
-        price.settled_for(shared.origins, self.options.budget);
+        price.settled_for(shared.origins, budget);
         price.keep(shared);
     }
 

@@ -17,8 +17,10 @@ const DOWN: f64 = -1.0;
 const BOUNDS: (f64, f64) = (1e-6, 1e9);
 /// The pace of claims is averaged over so many days.
 const MEMORY: f64 = 14.0;
-/// Before any claim: every origin once in so many days.
+/// Before that: every origin once in so many days,
 const FIRST_PACE: f64 = 30.0;
+/// until claims of so many days were seen.
+const ENOUGH: f64 = 0.5;
 /// The longest and the shortest interval that the first price reckons with.
 const LONGEST: f64 = 3650.0;
 const SHORTEST: f64 = 0.5;
@@ -32,13 +34,12 @@ pub(super) struct Price {
     pub(super) price: Option<f64>,
     /// How many origins there were when the price was found on a sample, and the budget then.
     found_for: u64,
+    found_at: f64,
+    /// Visits claimed, and the days in which they were: older ones count less.
+    claimed: f64,
+    days: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
-    found_at: Option<f64>,
-    /// Visits a day as claimed.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pace: Option<f64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pace_at: Option<i64>,
+    claimed_at: Option<i64>,
 }
 
 impl Price {
@@ -51,19 +52,21 @@ impl Price {
         shared.kept = serde_json::to_value(self).unwrap_or_default();
     }
 
-    /// Visits a day as claimed, or the first guess.
+    /// Visits a day as claimed, or a first guess.
     pub(super) fn rate(&self, origins: f64) -> f64 {
-        self.pace.unwrap_or(origins / FIRST_PACE)
+        if self.days < ENOUGH { origins / FIRST_PACE } else { self.claimed / self.days }
     }
 
     /// Notes a claim of so many.
     #[allow(clippy::cast_precision_loss, reason = "a claim has far fewer than 2^52 visits")]
-    pub(super) fn observe(&mut self, taken: usize, origins: f64, now: Timestamp) {
-        let pace = self.rate(origins);
-        let since = self.pace_at.map_or(now, Timestamp::from_micros);
-        let passed = days(since, now).max(0.0);
-        self.pace = Some(pace * (-passed / MEMORY).exp() + taken as f64 / MEMORY);
-        self.pace_at = Some(now.as_micros());
+    pub(super) fn observe(&mut self, taken: usize, now: Timestamp) {
+        // The first one says nothing: it is not known of how long a time it is the share.
+        if let Some(at) = self.claimed_at {
+            let kept = (-days(Timestamp::from_micros(at), now).max(0.0) / MEMORY).exp();
+            self.claimed = self.claimed * kept + taken as f64;
+            self.days = self.days * kept + MEMORY * (1.0 - kept);
+        }
+        self.claimed_at = Some(now.as_micros());
     }
 
     /// Each visit taken votes on the price, so that claims of one and of a thousand move it alike.
@@ -79,16 +82,16 @@ impl Price {
     }
 
     /// Whether the price was found for so different a store, or budget, that it is no start.
-    pub(super) fn outgrown(&self, origins: u64, budget: Option<f64>) -> bool {
+    pub(super) fn outgrown(&self, origins: u64, budget: f64) -> bool {
         let (n, then) = (origins.max(1), self.found_for.max(1));
-        let apart = |now: f64, then: f64| now > 2.0 * then || then > 2.0 * now;
         self.price.is_none()
             || n >= then.saturating_mul(2)
             || then >= n.saturating_mul(2)
-            || budget.zip(self.found_at).is_some_and(|(now, then)| apart(now, then))
+            || budget > 2.0 * self.found_at
+            || self.found_at > 2.0 * budget
     }
 
-    pub(super) fn settled_for(&mut self, origins: u64, budget: Option<f64>) {
+    pub(super) fn settled_for(&mut self, origins: u64, budget: f64) {
         self.found_for = origins;
         self.found_at = budget;
     }
