@@ -142,7 +142,13 @@ fn whole(x: f64) -> usize {
 
 impl Claiming {
     /// Adds those left alone longest, from the guard's lane.
-    fn longest_alone(&mut self, t: &dyn KvRead, ctx: &mut Ctx<'_>, lane: &LaneSpec, count: usize) -> Result<()> {
+    fn longest_alone(
+        &mut self,
+        t: &dyn KvRead,
+        ctx: &mut Ctx<'_>,
+        lane: &LaneSpec,
+        count: usize,
+    ) -> Result<()> {
         let mut head = Head::of(self.number, lane);
         let until = self.taken.len() + count;
         while self.taken.len() < until {

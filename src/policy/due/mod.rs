@@ -204,7 +204,7 @@ impl Due {
         let setting = self.setting(per_visit);
         let value = Value::new(known(facts), &setting);
         // Before the first claim there is none yet: what an unknown origin is worth at its turn.
-        (value, price.price.unwrap_or_else(|| price::first_guess(per_visit)))
+        (value, price.level.unwrap_or_else(|| price::first_guess(per_visit)))
     }
 }
 

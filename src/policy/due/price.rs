@@ -31,7 +31,7 @@ const SHORTEST: f64 = 0.5;
 pub(super) struct Price {
     /// None before the first claim.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) price: Option<f64>,
+    pub(super) level: Option<f64>,
     /// How many origins there were when the price was found on a sample, and the budget then.
     found_for: u64,
     found_at: f64,
@@ -72,19 +72,19 @@ impl Price {
     /// Each visit taken votes on the price, so that claims of one and of a thousand move it alike.
     #[allow(clippy::cast_precision_loss, reason = "a claim has far fewer than 2^52 visits")]
     pub(super) fn vote(&mut self, values: impl ExactSizeIterator<Item = f64>, budget: f64) {
-        let (Some(price), n) = (self.price, values.len() as f64) else { return };
+        let (Some(price), n) = (self.level, values.len() as f64) else { return };
         if n == 0.0 {
             return;
         }
         let votes: f64 = values.map(|v| if v >= price { UP } else { DOWN }).sum();
         let step = ETA * (n / (budget * SPAN)).min(1.0) * votes / n;
-        self.price = Some((price * step.exp()).clamp(BOUNDS.0, BOUNDS.1));
+        self.level = Some((price * step.exp()).clamp(BOUNDS.0, BOUNDS.1));
     }
 
     /// Whether the price was found for so different a store, or budget, that it is no start.
     pub(super) fn outgrown(&self, origins: u64, budget: f64) -> bool {
         let (n, then) = (origins.max(1), self.found_for.max(1));
-        self.price.is_none()
+        self.level.is_none()
             || n >= then.saturating_mul(2)
             || then >= n.saturating_mul(2)
             || budget > 2.0 * self.found_at
@@ -109,7 +109,7 @@ impl Price {
             let visits: f64 = sample.iter().map(|(a, b)| 1.0 / interval(*a, *b, middle)).sum();
             if visits / sample.len() as f64 * origins > budget { low = middle } else { high = middle }
         }
-        self.price = Some(high);
+        self.level = Some(high);
     }
 }
 
