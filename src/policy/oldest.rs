@@ -34,7 +34,7 @@ impl Policy for Oldest {
                 (due.as_micros(), Reason::new("oldest_visit", format!("last visited {last}")))
             }
         };
-        Placement::new(Lane::policy(0), rank.saturating_add(facts.apart()), why)
+        Placement::new(Lane::policy(0), rank, why)
     }
 }
 
