@@ -42,6 +42,8 @@
 
 #[cfg(feature = "compression")]
 pub(crate) mod compress;
+#[cfg(feature = "compression")]
+pub(crate) mod deb822;
 mod error;
 #[cfg(feature = "html")]
 pub(crate) mod html;
@@ -56,7 +58,7 @@ use serde::de::DeserializeOwned;
 
 pub use error::{ConfigError, ListerError, ListerErrorKind};
 pub use page::{Flush, Follow, FollowKind, Page, PageBatch, Sighting, Skip};
-pub use read::{fingerprint, query_param, seconds_date};
+pub use read::{fingerprint, mail_date, query_param, seconds_date};
 pub use recovery::{Failure, FailureKind, Recovery, Verdict};
 pub(crate) use registry::location;
 pub use registry::{Arguments, Built, Entry, Parameter, ParameterKind, Registry, base_url};

@@ -2,6 +2,8 @@
 
 #[cfg(feature = "html")]
 pub mod cgit;
+#[cfg(feature = "compression")]
+pub mod debian;
 pub mod github;
 pub mod pagure;
 pub mod phabricator;
@@ -10,6 +12,8 @@ use url::Url;
 
 #[cfg(feature = "html")]
 pub use cgit::CGit;
+#[cfg(feature = "compression")]
+pub use debian::Debian;
 pub use github::GitHub;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
@@ -22,6 +26,8 @@ pub(crate) fn entries() -> Vec<Entry> {
     vec![
         #[cfg(feature = "html")]
         cgit::entry(),
+        #[cfg(feature = "compression")]
+        debian::entry(),
         github::entry(),
         pagure::entry(),
         phabricator::entry(),
