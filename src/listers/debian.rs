@@ -31,6 +31,32 @@
 //!
 //! Each with the test in `tests/listers_debian` that fails without it:
 //!
+//! - asks a suite for its release file, and an index only if it changed:
+//!   `a_suite_is_asked_for_its_release_file_first`, `an_unchanged_archive_costs_its_release_files_only`,
+//!   `an_index_is_read_again_when_it_the_release_file_or_the_week_changed`
+//! - is made from `url` and `suites`, which have no default: `the_catalogue_makes_it_and_has_no_archive_of_its_own`
+//! - cursors are stored under names that stay: `cursors_keep_their_names`
+//! - reads release files, signed or not, and takes the smallest form of an index that they name:
+//!   `a_signed_release_file_names_the_smallest_form_of_each_index`, `release_files_come_in_several_shapes`
+//! - goes to the next form or place only where one is not there:
+//!   `what_is_not_there_is_looked_for_elsewhere_in_turn`, `what_fails_otherwise_is_a_gap`,
+//!   `the_next_form_is_asked_for_where_the_first_is_not_there`
+//! - an archive without release files is searched: `an_archive_without_release_files_is_searched_and_a_state_of_swh_is_no_hindrance`
+//! - a component that a suite has not is counted as left out, and no suite may have none of them:
+//!   `a_component_that_a_suite_has_not_is_left_out_and_all_of_them_are_an_error`
+//! - a version is given with its files, sizes, checksums and addresses: `a_paragraph_is_a_version_with_its_files`,
+//!   `odd_lists_of_files_are_read_as_far_as_they_go`
+//! - reads xz, bzip2, gzip and plain files by their contents: `each_compression_is_read_whatever_the_name_says`,
+//!   `archives_of_other_makers_are_listed`
+//! - never holds a whole index: `an_index_is_handed_over_as_it_is_read`
+//! - a paragraph without a name, version or directory is counted as left out:
+//!   `a_paragraph_that_is_no_source_package_is_left_out`
+//! - what is no release file or index, is cut or bent, is an error with its place:
+//!   `what_is_no_release_file_is_an_error_that_says_why`, `what_is_no_index_is_an_error_with_its_place`,
+//!   `no_cut_or_bent_file_makes_it_panic`, `a_broken_index_is_a_gap_of_its_part_and_healed_by_the_next_listing`
+//! - a package in two suites keeps what each says: `an_index_that_fails_keeps_what_it_said`,
+//!   `a_worker_that_claims_during_a_run_gets_the_whole`
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
