@@ -5,6 +5,8 @@ pub mod cgit;
 #[cfg(feature = "compression")]
 pub mod debian;
 pub mod github;
+#[cfg(feature = "html")]
+pub mod hgweb;
 pub mod pagure;
 pub mod phabricator;
 
@@ -15,6 +17,8 @@ pub use cgit::CGit;
 #[cfg(feature = "compression")]
 pub use debian::Debian;
 pub use github::GitHub;
+#[cfg(feature = "html")]
+pub use hgweb::HgWeb;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 
@@ -29,6 +33,8 @@ pub(crate) fn entries() -> Vec<Entry> {
         #[cfg(feature = "compression")]
         debian::entry(),
         github::entry(),
+        #[cfg(feature = "html")]
+        hgweb::entry(),
         pagure::entry(),
         phabricator::entry(),
         phabricator::phorge_entry(),
