@@ -1,5 +1,5 @@
 #!/bin/sh
-# Starts a real hgweb (`hg serve`) on loopback, over 34 repositories that it makes first.
+# Starts a real hgweb under a WSGI server on loopback, over 34 repositories that it makes first.
 #
 #   scripts/servers/hgweb.sh DIR PORT
 #
@@ -11,7 +11,7 @@
 #   repositories   one line each: path, its date in the index (RFC 3339), its tip, tab-separated
 #
 # Commits and index dates are fixed, so that the pages are the same each time.
-# Needs hg (Mercurial; HG names another one) and curl. As root it installs Debian's where it is missing.
+# Needs hg (Mercurial; HG names another one), its Python and curl. As root it installs Debian's where it is missing.
 set -eu
 
 fail() {
@@ -101,19 +101,41 @@ EOF
 if curl -s -o /dev/null --max-time 2 "$url"; then
     fail "something answers on port $port already"
 fi
-"$hg" serve --web-conf "$dir/hgweb.conf" --address 127.0.0.1 --port "$port" \
-    --accesslog "$dir/access.log" --errorlog "$dir/error.log" >"$dir/serve.log" 2>&1 &
+# As behind a web server. hgweb 6 takes names beyond ASCII only from an environment as CGI gives it.
+python=$("$hg" debuginstall -T '{pythonexe}')
+"$python" - "$dir/hgweb.conf" "$port" >"$dir/serve.log" 2>&1 <<'EOF' &
+import os
+import sys
+from wsgiref.simple_server import make_server
+
+from mercurial import util
+from mercurial.hgweb import hgweb
+
+application = hgweb(os.fsencode(sys.argv[1]))
+
+
+def as_cgi(environment, start):
+    for name, value in environment.items():
+        if isinstance(value, str):
+            environment[name] = os.fsdecode(value.encode("iso-8859-1"))
+    return application(environment, start)
+
+
+old = util.versiontuple(n=1)[0] < 7
+make_server("127.0.0.1", int(sys.argv[2]), as_cgi if old else application).serve_forever()
+EOF
 server=$!
 trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; exit 0' INT TERM HUP
 trap 'kill "$server" 2>/dev/null || true' EXIT
 
 tries=0
 until curl -sf -o "$dir/index.html" --max-time 5 "$url"; do
-    kill -0 "$server" 2>/dev/null || fail "hg serve ended at once: $(tail -n 3 "$dir/serve.log" 2>/dev/null)"
+    kill -0 "$server" 2>/dev/null || fail "hgweb ended at once: $(tail -n 3 "$dir/serve.log" 2>/dev/null)"
     tries=$((tries + 1))
     [ $tries -lt 100 ] || fail "the index did not answer: $(tail -n 3 "$dir/serve.log")"
     sleep 0.1
 done
 grep -q 'href="?sort=name"' "$dir/index.html" || fail "the index is not hgweb's: see $dir/index.html"
+curl -sf -o /dev/null --max-time 5 "$url%C3%BCn%C3%AF/" || fail "names beyond ASCII are not found by this hgweb"
 echo "ready $url"
 wait "$server"
