@@ -3,7 +3,7 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, Read};
 
 use super::{ListerError, ListerErrorKind};
 use crate::transport::{Body, BodyReader};
@@ -62,7 +62,7 @@ pub(crate) struct Unpacked {
     inner: Box<dyn Read + Send>,
     how: Compression,
     packed: u64,
-    unpacked: u64,
+    given: u64,
     allowed: u64,
     broken: bool,
 }
@@ -90,12 +90,7 @@ impl Unpacked {
             Compression::None => u64::MAX,
             _ => packed.saturating_mul(ratio).clamp(free, LARGEST),
         };
-        Ok(Self { inner, how, packed, unpacked: 0, allowed, broken: false })
-    }
-
-    /// The same with a buffer.
-    pub(crate) fn buffered(self) -> BufReader<Self> {
-        BufReader::with_capacity(64 << 10, self)
+        Ok(Self { inner, how, packed, given: 0, allowed, broken: false })
     }
 
     fn fail(&mut self, problem: String, source: Option<io::Error>) -> io::Error {
@@ -106,21 +101,21 @@ impl Unpacked {
 
 impl fmt::Debug for Unpacked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Unpacked({}, {} of {} bytes)", self.how, self.unpacked, self.packed)
+        write!(f, "Unpacked({}, {} of {} bytes)", self.how, self.given, self.packed)
     }
 }
 
 impl Read for Unpacked {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let (how, packed, unpacked) = (self.how, self.packed, self.unpacked);
+        let (how, packed, unpacked) = (self.how, self.packed, self.given);
         if self.broken {
             // A decoder may not be asked again after an error.
             return Err(self.fail("cannot be read further".to_owned(), None));
         }
         match self.inner.read(into) {
             Ok(read) => {
-                self.unpacked = unpacked.saturating_add(read as u64);
-                if self.unpacked > self.allowed {
+                self.given = unpacked.saturating_add(read as u64);
+                if self.given > self.allowed {
                     let allowed = self.allowed;
                     let problem = format!("{packed} bytes of {how} unpack to more than {allowed}: a bomb?");
                     return Err(self.fail(problem, None));
@@ -140,7 +135,7 @@ impl Read for Unpacked {
 
 /// A lister's error of what went wrong while `what` was unpacked.
 pub(crate) fn unpacking(what: &str, e: io::Error) -> ListerError {
-    if e.get_ref().is_some_and(|inner| inner.is::<Unpacking>()) {
+    if e.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<Unpacking>) {
         return ListerError::parse(format!("{what}: {e}")).with_source(e);
     }
     ListerError::new(ListerErrorKind::Io, what).with_source(e)

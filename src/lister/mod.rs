@@ -40,6 +40,8 @@
 //! }
 //! ```
 
+#[cfg(feature = "archives")]
+pub(crate) mod archive;
 #[cfg(feature = "compression")]
 pub(crate) mod compress;
 #[cfg(feature = "compression")]
@@ -58,6 +60,8 @@ use serde::de::DeserializeOwned;
 
 pub use error::{ConfigError, ListerError, ListerErrorKind};
 pub use page::{Flush, Follow, FollowKind, Page, PageBatch, Sighting, Skip};
+#[cfg(feature = "archives")]
+pub(crate) use read::utc_date;
 pub use read::{fingerprint, mail_date, query_param, seconds_date};
 pub use recovery::{Failure, FailureKind, Recovery, Verdict};
 pub(crate) use registry::location;

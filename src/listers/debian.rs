@@ -57,6 +57,7 @@
 //! - a package in two suites keeps what each says: `an_index_that_fails_keeps_what_it_said`,
 //!   `a_worker_that_claims_during_a_run_gets_the_whole`
 
+use std::io::BufReader;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -272,7 +273,7 @@ impl Debian {
         let file = Unpacked::new(&response.body).map_err(|e| unpacking(name, e))?;
         let dated = response.header("last-modified").and_then(mail_date);
         page.part(format!("{suite}/{component}"));
-        let mut paragraphs = Paragraphs::new(file.buffered(), WANTED);
+        let mut paragraphs = Paragraphs::new(BufReader::with_capacity(64 << 10, file), WANTED);
         let (mut all, mut used) = (0_u64, 0_u64);
         while let Some(paragraph) = paragraphs.next().map_err(failed)? {
             all += 1;

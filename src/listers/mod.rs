@@ -2,11 +2,14 @@
 
 #[cfg(feature = "html")]
 pub mod cgit;
+#[cfg(feature = "archives")]
+pub mod crates;
 #[cfg(feature = "compression")]
 pub mod debian;
 pub mod github;
 #[cfg(feature = "html")]
 pub mod hgweb;
+pub mod npm;
 pub mod pagure;
 pub mod phabricator;
 
@@ -14,11 +17,14 @@ use url::Url;
 
 #[cfg(feature = "html")]
 pub use cgit::CGit;
+#[cfg(feature = "archives")]
+pub use crates::Crates;
 #[cfg(feature = "compression")]
 pub use debian::Debian;
 pub use github::GitHub;
 #[cfg(feature = "html")]
 pub use hgweb::HgWeb;
+pub use npm::Npm;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 
@@ -30,11 +36,14 @@ pub(crate) fn entries() -> Vec<Entry> {
     vec![
         #[cfg(feature = "html")]
         cgit::entry(),
+        #[cfg(feature = "archives")]
+        crates::entry(),
         #[cfg(feature = "compression")]
         debian::entry(),
         github::entry(),
         #[cfg(feature = "html")]
         hgweb::entry(),
+        npm::entry(),
         pagure::entry(),
         phabricator::entry(),
         phabricator::phorge_entry(),
