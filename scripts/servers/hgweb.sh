@@ -121,7 +121,7 @@ def as_cgi(environment, start):
     return application(environment, start)
 
 
-old = util.versiontuple(n=1)[0] < 7
+old = util.versiontuple(n=2)[0] < 7
 make_server("127.0.0.1", int(sys.argv[2]), as_cgi if old else application).serve_forever()
 EOF
 server=$!

@@ -244,9 +244,10 @@ impl Debian {
             return Ok(());
         }
         let has = release.components().join(", ");
-        Err(ListerError::parse(match has.is_empty() {
-            true => format!("the release file of {suite} names no source index (…/source/Sources)"),
-            false => format!("{suite} has none of the components wanted; it has {has}"),
+        Err(ListerError::parse(if has.is_empty() {
+            format!("the release file of {suite} names no source index (…/source/Sources)")
+        } else {
+            format!("{suite} has none of the components wanted; it has {has}")
         }))
     }
 

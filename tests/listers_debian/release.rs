@@ -68,10 +68,10 @@ fn the_catalogue_makes_it_and_has_no_archive_of_its_own() {
         let given: JsonObject = serde_json::from_value(given).unwrap();
         Registry::builtin().build("debian", &given).map(|b| b.source).map_err(|e| e.to_string())
     };
-    let built = build(json!({"url": "https://deb.example/d/", "suites": " sid , trixie"})).unwrap();
-    assert_eq!(built.key().to_string(), "debian of Debian");
-    let start = built.start(&RunInfo::new(Timestamp::EPOCH, Mode::Full)).unwrap();
-    let asked: Vec<String> = start.iter().map(|c| built.request(c).unwrap().url.to_string()).collect();
+    let source = build(json!({"url": "https://deb.example/d/", "suites": " sid , trixie"})).unwrap();
+    assert_eq!(source.key().to_string(), "debian of Debian");
+    let start = source.start(&RunInfo::new(Timestamp::EPOCH, Mode::Full)).unwrap();
+    let asked: Vec<String> = start.iter().map(|c| source.request(c).unwrap().url.to_string()).collect();
     assert_eq!(
         asked,
         ["https://deb.example/d/dists/sid/InRelease", "https://deb.example/d/dists/trixie/InRelease"]

@@ -12,7 +12,7 @@ fn start(lister: &HgWeb) -> Vec<HgWebCursor> {
     lister.start(&RunInfo::new(Timestamp::EPOCH, Mode::Full))
 }
 
-fn index(entries: Value) -> Result<PageBatch, ListerError> {
+fn index(entries: &Value) -> Result<PageBatch, ListerError> {
     read(&json_at(ROOT), ROOT, json!({ "entries": entries }).to_string())
 }
 
@@ -53,9 +53,9 @@ fn the_catalogue_makes_it() {
         Registry::builtin().build("hgweb", &given).map(|b| b.source)
     };
     let first = |given: Value| {
-        let built = build(given).unwrap();
-        let cursor = built.start(&RunInfo::new(Timestamp::EPOCH, Mode::Full)).unwrap().remove(0);
-        (built.key().to_string(), built.request(&cursor).unwrap().url.to_string())
+        let source = build(given).unwrap();
+        let cursor = source.start(&RunInfo::new(Timestamp::EPOCH, Mode::Full)).unwrap().remove(0);
+        (source.key().to_string(), source.request(&cursor).unwrap().url.to_string())
     };
     let of = |instance: &str, url: &str| (format!("hgweb of {instance}"), url.to_owned());
     assert_eq!(first(json!({"url": "https://h:81/b"})), of("h:81", "https://h:81/b?style=json"));
@@ -75,7 +75,7 @@ fn cursors_keep_their_names() {
 
 #[test]
 fn json_gives_repositories_and_directories() {
-    let batch = index(json!([
+    let batch = index(&json!([
         {"name": "r", "url": "/hg/r/", "lastchange": [1_594_818_209, -3600], "isdirectory": false, "labels": []},
         {"name": "d/", "url": "/hg/d/", "lastchange": [1_594_818_209, -3600], "isdirectory": true},
         // Without its kind, a slash tells.
@@ -95,7 +95,7 @@ fn json_gives_repositories_and_directories() {
 #[test]
 fn dates_in_json_may_be_missing() {
     let date = |lastchange: Value| {
-        let batch = index(json!([{"name": "r", "url": "/hg/r/", "lastchange": lastchange}])).unwrap();
+        let batch = index(&json!([{"name": "r", "url": "/hg/r/", "lastchange": lastchange}])).unwrap();
         batch.origins[0].origin.last_update.map(Timestamp::as_seconds)
     };
     assert_eq!(date(json!([1_594_818_209, -3600])), Some(1_594_818_209));

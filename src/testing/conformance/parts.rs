@@ -174,7 +174,7 @@ async fn an_unchanged_part_keeps_its_reading<B: SchedulerBackend>(store: &B) {
 
 async fn a_date_moves_with_the_pieces_that_it_dates<B: SchedulerBackend>(store: &B) {
     // Each reading dates all that it names, as an index does: a date counts for what is new in it.
-    let dated = |name, version, hour| package(name, "sid", version).with_last_update(at(hour));
+    let said_at = |name, version, hour| package(name, "sid", version).with_last_update(at(hour));
     let rounds = [
         ([("a", 1), ("b", 1)], 1, [1, 1]),
         ([("a", 1), ("b", 2)], 2, [1, 2]),
@@ -183,7 +183,7 @@ async fn a_date_moves_with_the_pieces_that_it_dates<B: SchedulerBackend>(store: 
     for (packages, hour, expected) in rounds {
         let drive = Drive::begin(store, plan(&[1]), at(hour)).await;
         let page = packages.iter().fold(said().part("sid"), |page, (name, version)| {
-            page.in_part("sid", dated(name, *version, hour))
+            page.in_part("sid", said_at(name, *version, hour))
         });
         drive.read(1, page).await;
         drive.end(RunOutcome::Complete).await;
