@@ -3,9 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lamplighter::backend::{MemoryStore, OriginQuery, OriginStore};
+use lamplighter::backend::{
+    EndRun, MemoryStore, NewState, OriginQuery, OriginStore, RunOutcome, RunPlan, RunStore,
+};
 use lamplighter::driver::{Driver, RunOptions, RunReport};
-use lamplighter::lister::Registry;
+use lamplighter::lister::{Mode, Registry};
+use lamplighter::model::{JsonObject, ListerKey};
 use lamplighter::testing::{Case, VirtualClock};
 use lamplighter::transport::{Clock, Replay};
 use serde_json::{Value, json};
@@ -31,6 +34,15 @@ pub(crate) async fn listed(store: &MemoryStore, since: Timestamp) -> Vec<Value> 
     all
 }
 
+/// Stores the state that another program left.
+async fn seed(store: &MemoryStore, key: &ListerKey, state: JsonObject, now: Timestamp) {
+    let lister = store.lister(key, now).await.unwrap();
+    let begun = store.begin_run(RunPlan::new(key.clone(), Mode::Full, Vec::new()), now).await.unwrap();
+    let mut end = EndRun::new(begun.ticket, RunOutcome::Complete);
+    end.state = Some(NewState::new(state, 1, lister.revision));
+    store.end_run(end, now).await.unwrap();
+}
+
 /// Replays a fixture's runs one after another: each lists what the fixture says, asks for all that was
 /// recorded, and for nothing else.
 async fn replay(name: &str) -> (Arc<MemoryStore>, Vec<RunReport>) {
@@ -43,6 +55,9 @@ async fn replay(name: &str) -> (Arc<MemoryStore>, Vec<RunReport>) {
         let clock = Arc::new(VirtualClock::new(run.at.unwrap()));
         let replay = Arc::new(Replay::new(run.exchanges.iter().cloned(), clock.clone()));
         let source = Registry::builtin().build("debian", &run.arguments).unwrap().source;
+        if let Some(state) = &run.state_before {
+            seed(&store, &source.key(), state.clone(), clock.now()).await;
+        }
         let driver = Driver::new(Arc::clone(&store) as _, Arc::clone(&replay) as _, clock.clone());
         let report =
             driver.run(source, RunOptions::default().with_concurrency(1).with_prune(true)).await.unwrap();
