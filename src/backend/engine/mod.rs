@@ -16,12 +16,14 @@ mod explain;
 mod feed;
 mod frontier;
 mod gaps;
+mod identity;
 mod keys;
 pub(crate) mod kv;
 pub(crate) mod mem;
 mod origins;
 mod parts;
 mod place;
+mod prune;
 #[cfg(feature = "file")]
 pub(crate) mod redb;
 mod rows;
@@ -45,9 +47,9 @@ use self::ctx::Ctx;
 use self::kv::{Kv, KvRead, KvTxn};
 use crate::backend::{
     BackendError, BackendErrorKind, Begun, Candidate, Change, ChangeToken, Claim, Claimed, Committed,
-    Completed, EndRun, Ended, Explanation, Gap, GapQuery, Imported, ImportedOrigin, LaneLoad, Metrics,
-    OriginPage, OriginQuery, PageCommit, PageToken, PendingCursor, Refusal, Requested, Result, RunPlan,
-    RunQuery, RunRecord, RunTicket, StoreOptions, Validator, VisitRequest,
+    Completed, EndRun, Ended, Explanation, Gap, GapQuery, Hint, Hinted, Imported, ImportedOrigin, LaneLoad,
+    Metrics, OriginPage, OriginQuery, PageCommit, PageToken, PendingCursor, Refusal, Requested, Result,
+    RunPlan, RunQuery, RunRecord, RunTicket, StoreOptions, Validator, VisitRequest,
 };
 use crate::model::{
     ListerKey, ListerRecord, OriginKey, Outcome, Timestamp, VisitId, VisitStats, VisitToken, VisitType,
@@ -284,6 +286,10 @@ impl<S: Kv> Engine<S> {
         now: Timestamp,
     ) -> Result<Vec<Option<Requested>>> {
         self.write(now, |t, ctx| explain::request(t, ctx, requests))
+    }
+
+    pub(crate) fn hint(&self, hints: &[Hint], now: Timestamp) -> Result<Vec<Hinted>> {
+        self.write(now, |t, ctx| explain::hint(t, ctx, hints))
     }
 
     pub(crate) fn stats(&self, origins: &[OriginKey]) -> Result<Vec<Option<VisitStats>>> {
