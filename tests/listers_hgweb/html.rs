@@ -65,15 +65,13 @@ fn directories_are_told_from_repositories() {
         row("/hg/r/", "r", ""),
         "<tr><td>Directory</td><td>Description</td></tr>".to_owned(),
         "<tr><td><a href=\"/hg/group\">group</a></td><td>A group</td></tr>".to_owned(),
+        "<tr><td><a href=\"/hg/three\">three</a></td><td></td><td></td></tr>".to_owned(),
         "<tr><th><a href=\"/hg/no\">no</a></th></tr>".to_owned(),
         "<tr><td></td><td></td><td></td><td class=\"age\"></td></tr>".to_owned(),
     ];
     let batch = read_rows(&rows.concat()).unwrap();
     assert_eq!(origins(&batch), ["https://hg.example/hg/r/"]);
-    assert_eq!(
-        follows(&batch),
-        [html_at("https://hg.example/hg/d/"), html_at("https://hg.example/hg/group")]
-    );
+    assert_eq!(follows(&batch), ["d/", "group", "three"].map(|d| html_at(&format!("{ROOT}{d}"))));
     assert!(batch.skips.is_empty());
 }
 
