@@ -113,6 +113,7 @@ async fn walk(source: &dyn PageSource, run: &CaseRun, replay: &Replay, kept: &mu
                 },
                 FollowKind::Next { .. } => queue.push_back((follow.cursor, item.clone())),
                 _ if asked.contains(&follow.cursor.to_string()) => {}
+                _ if queue.iter().any(|(cursor, _)| *cursor == follow.cursor) => {}
                 _ => queue.push_back((follow.cursor, None)),
             }
         }
@@ -221,6 +222,12 @@ async fn phabricator_and_phorge_list_what_their_fixtures_say() {
 #[tokio::test]
 async fn cgit_lists_what_its_fixtures_say() {
     check_all("cgit", &[]).await;
+}
+
+#[cfg(feature = "html")]
+#[tokio::test]
+async fn hgweb_lists_what_its_fixtures_say() {
+    check_all("hgweb", &[]).await;
 }
 
 #[cfg(feature = "html")]

@@ -24,6 +24,14 @@ laws!(phorge_obeys_the_laws, "fixtures/phorge/basic");
 laws!(cgit_obeys_the_laws, "fixtures/cgit/live");
 #[cfg(feature = "html")]
 laws!(cgit_with_odd_repositories_obeys_the_laws, "fixtures/cgit/tabs");
+#[cfg(feature = "html")]
+laws!(hgweb_obeys_the_laws, "fixtures/hgweb/live");
+#[cfg(feature = "html")]
+laws!(hgweb_in_json_obeys_the_laws, "fixtures/hgweb/json");
+#[cfg(feature = "compression")]
+laws!(debian_obeys_the_laws, "fixtures/debian/basic");
+#[cfg(feature = "compression")]
+laws!(debian_with_missing_forms_obeys_the_laws, "fixtures/debian/gone");
 
 mod broken {
     //! Sources that break one law each: the check has to find it, or it shows nothing.

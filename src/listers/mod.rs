@@ -4,9 +4,13 @@
 pub mod cgit;
 #[cfg(feature = "archives")]
 pub mod crates;
+#[cfg(feature = "compression")]
+pub mod debian;
 pub mod gitea;
 pub mod github;
 pub mod gitlab;
+#[cfg(feature = "html")]
+pub mod hgweb;
 pub mod npm;
 pub mod pagure;
 pub mod phabricator;
@@ -18,9 +22,13 @@ use url::Url;
 pub use cgit::CGit;
 #[cfg(feature = "archives")]
 pub use crates::Crates;
+#[cfg(feature = "compression")]
+pub use debian::Debian;
 pub use gitea::Gitea;
 pub use github::GitHub;
 pub use gitlab::GitLab;
+#[cfg(feature = "html")]
+pub use hgweb::HgWeb;
 pub use npm::Npm;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
@@ -36,12 +44,16 @@ pub(crate) fn entries() -> Vec<Entry> {
         cgit::entry(),
         #[cfg(feature = "archives")]
         crates::entry(),
+        #[cfg(feature = "compression")]
+        debian::entry(),
         gitea::entry(),
         gitea::forgejo_entry(),
         gitea::gogs_entry(),
         github::entry(),
         gitlab::entry(),
         gitlab::heptapod_entry(),
+        #[cfg(feature = "html")]
+        hgweb::entry(),
         npm::entry(),
         pagure::entry(),
         phabricator::entry(),

@@ -229,6 +229,11 @@ pub(crate) fn finish(
             delete_prefix(t, keys::READING, &K::new().u32(part).u64(other))?;
         }
     }
+    for (origin, reading) in &mut new {
+        if old.get(origin).is_some_and(|before| reading.keep_date(before)) {
+            t.put(keys::READING, &keys::reading(part, in_force, *origin), &encode(reading)?)?;
+        }
+    }
     let first = row.generation.is_none();
     let mut affected: BTreeSet<u64> = BTreeSet::new();
     let dirty = work.dirty.remove(&part).unwrap_or_default();

@@ -540,6 +540,17 @@ impl Reading {
             }
         }
     }
+
+    /// Keeps the earlier date where all pieces are as they were: that an index was written anew
+    /// changed nothing of an origin in it. Tells whether this is so.
+    pub(crate) fn keep_date(&mut self, before: &Self) -> bool {
+        let same = !self.artifacts.is_empty() && self.artifacts == before.artifacts;
+        let keeps = same && before.last_update.is_some() && self.last_update != before.last_update;
+        if keeps {
+            self.last_update = before.last_update;
+        }
+        keeps
+    }
 }
 
 /// Puts pieces together into arguments, each field as an object or a list in the order of keys.
