@@ -144,7 +144,11 @@ impl DueOptions {
     }
 }
 
-/// Visits an origin when a visit has become worth its price. See the [module](self).
+/// Visits an origin when a visit has become worth its price.
+///
+/// A visit is worth the days of freshness that it buys and the days of age and lag that it ends, as
+/// far as is known of how often the origin changes and of what its listers told; that never falls until
+/// a new fact arrives. One price for a whole visit type says what a visit costs at the given budget.
 ///
 /// ```
 /// use lamplighter::backend::{MemoryStore, StoreOptions};
