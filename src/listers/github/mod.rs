@@ -125,6 +125,9 @@ pub struct GitHubCursor {
     /// A search for what makes a page fail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub search: Option<Search>,
+    /// Whether it goes on behind a repository that was searched for, whose id is `since`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub behind: bool,
 }
 
 /// What is remembered of GitHub between runs.
@@ -243,7 +246,7 @@ impl GitHub {
         let since = said.or(highest).unwrap_or(at.since);
         let within = at.last.is_none_or(|last| since < last);
         let url = said.is_none().then_some(link);
-        Ok(within.then_some(GitHubCursor { since, last: at.last, url, search: None }))
+        Ok(within.then_some(GitHubCursor { since, last: at.last, url, search: None, behind: false }))
     }
 }
 
@@ -261,7 +264,13 @@ impl Lister for GitHub {
     fn start(&self, _: &RunInfo) -> Vec<GitHubCursor> {
         match self.instance.scope() {
             Some(scope) => {
-                vec![GitHubCursor { since: 0, last: None, url: Some(self.first_of(scope)), search: None }]
+                vec![GitHubCursor {
+                    since: 0,
+                    last: None,
+                    url: Some(self.first_of(scope)),
+                    search: None,
+                    behind: false,
+                }]
             }
             None => self.from(0),
         }
@@ -312,9 +321,9 @@ impl Lister for GitHub {
             )?;
         }
         let whole = self.first_id.is_none() && at.last.is_none() && self.instance.scope().is_none();
-        // What is before a page of the chain was read, or is a gap of its own.
-        let before = (at.since > 0 && at.search.is_none()).then_some(at.since);
-        if let (true, Some(last_seen_id)) = (whole, highest.max(before)) {
+        // What made a page fail is a gap of its own: a later run need not search for it again.
+        let behind = at.behind.then_some(at.since);
+        if let (true, Some(last_seen_id)) = (whole, highest.max(behind)) {
             page.mark(&GitHubState { last_seen_id });
         }
         let next = self.next(at, highest, &response)?;

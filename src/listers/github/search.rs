@@ -47,7 +47,7 @@ impl GitHubCursor {
     }
 
     fn searching(&self, since: u64, search: Search) -> Self {
-        Self { since, search: Some(search), ..self.clone() }
+        Self { since, search: Some(search), behind: false, ..self.clone() }
     }
 
     /// Goes on between two ids after which one fails and one is read: in the middle, or, where there is
@@ -58,7 +58,7 @@ impl GitHubCursor {
             return vec![self.searching(middle, Search::Between { from, fails, reads })];
         }
         let hole = self.searching(from, Search::Hole(reads));
-        let behind = Self { since: reads, search: None, ..self.clone() };
+        let behind = Self { since: reads, search: None, behind: true, ..self.clone() };
         let within = self.last.is_none_or(|last| reads < last);
         [Some(hole), within.then_some(behind)].into_iter().flatten().collect()
     }
