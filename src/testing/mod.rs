@@ -9,12 +9,14 @@ mod faults;
 mod laws;
 mod loopback;
 mod served;
+mod walk;
 
 pub use case::{Case, CaseError, CaseOrigin, CaseRun};
 pub use clock::VirtualClock;
 pub use faults::{Answering, KillPoint, Killer, KillingStore, KillingTransport};
 pub use laws::{BrokenLaw, check_laws};
 pub use loopback::{Loopback, LoopbackAnswer, LoopbackRequest};
+pub use walk::{Failed, Step, walk};
 
 #[doc(inline)]
 pub use crate::__lamplighter_laws as laws;
