@@ -49,7 +49,6 @@ impl Step {
     pub fn is_gap(&self) -> bool {
         matches!(&self.said, Err(failed) if !matches!(failed.recovery.verdict, Verdict::Replaced | Verdict::Skip(_)))
     }
-
 }
 
 /// A source walked from some cursors to where none is left. An item is asked for unless `known` holds

@@ -9,7 +9,6 @@ use lamplighter::model::check_origin_url;
 use lamplighter::testing::Step;
 use serde_json::Value;
 
-use crate::fault::Fault;
 use crate::forge::{key, path};
 
 /// URL and visit type of origins.
@@ -26,6 +25,8 @@ pub(crate) struct Expected {
     pub(crate) aborts: bool,
     /// Requests that health does not know.
     pub(crate) more: BTreeSet<String>,
+    /// How many cursors ask for one request.
+    pub(crate) asks: BTreeMap<String, usize>,
 }
 
 /// The origins that a page names.
@@ -48,7 +49,7 @@ pub(crate) struct Health<'a> {
 pub(crate) enum But<'a> {
     Nothing,
     /// What is asked at a step fails.
-    Fails(usize, Fault),
+    Fails(usize, FailureKind),
     /// A step does not lead to a cursor.
     LeadsNot(usize, &'a Value),
 }
@@ -70,7 +71,7 @@ impl Health<'_> {
                     expected.origins.extend(named(&batch));
                     self.follows(&cursor, batch, but)
                 }
-                Err(kind) => self.recover(&cursor, kind, &mut expected),
+                Err(kind) => self.recover(&cursor, kind, &asked, &mut expected),
             };
             queue.extend(follows.into_iter().filter(|next| asked.insert(next.to_string())));
         }
@@ -78,28 +79,30 @@ impl Health<'_> {
     }
 
     fn follows(&self, cursor: &Value, batch: PageBatch, but: But<'_>) -> Vec<Value> {
-        let unchanged = |kind: &FollowKind| {
-            matches!(kind, FollowKind::Item { key, fingerprint } if self.known.get(key.as_ref()) == Some(fingerprint))
-        };
+        let unchanged = |kind: &FollowKind| matches!(kind, FollowKind::Item { key, fingerprint } if self.known.get(key.as_ref()) == Some(fingerprint));
         let led = batch.follows.into_iter().filter(|f| !unchanged(&f.kind)).map(|f| f.cursor);
-        let cut = |next: &Value| {
-            matches!(but, But::LeadsNot(at, gone) if self.steps[at].cursor == *cursor && next == gone)
-        };
+        let cut = |next: &Value| matches!(but, But::LeadsNot(at, gone) if self.steps[at].cursor == *cursor && next == gone);
         led.filter(|next| !cut(next)).collect()
     }
 
     /// What a cursor's page says, or how it fails.
-    fn answer(&self, cursor: &Value, but: But<'_>, expected: &mut Expected) -> Result<PageBatch, FailureKind> {
+    fn answer(
+        &self,
+        cursor: &Value,
+        but: But<'_>,
+        expected: &mut Expected,
+    ) -> Result<PageBatch, FailureKind> {
         let request = self.source.request(cursor).unwrap();
         let this = key(&request);
         let logged = self.steps.iter().find(|s| key(&s.request) == this);
+        *expected.asks.entry(this.clone()).or_default() += 1;
         if logged.is_none() {
             expected.more.insert(this.clone());
         }
-        if let But::Fails(at, fault) = but {
+        if let But::Fails(at, kind) = but {
             let failing = &self.steps[at].request;
             if this == key(failing) || (logged.is_none() && path(&request) == path(failing)) {
-                return Err(fault.failure());
+                return Err(kind);
             }
         }
         let Some(step) = logged else { return Err(FailureKind::Status(StatusCode::NOT_FOUND)) };
@@ -115,13 +118,23 @@ impl Health<'_> {
         read.map_err(|_| FailureKind::Parse)
     }
 
-    fn recover(&self, cursor: &Value, kind: FailureKind, expected: &mut Expected) -> Vec<Value> {
+    fn recover(
+        &self,
+        cursor: &Value,
+        kind: FailureKind,
+        asked: &BTreeSet<String>,
+        expected: &mut Expected,
+    ) -> Vec<Value> {
         let recovery = self.source.recover(cursor, &Failure::new(kind, "as expected")).unwrap();
         match recovery.verdict {
             Verdict::Gap => {
                 expected.gaps.insert(cursor.to_string());
             }
             Verdict::Skip(_) => expected.skips += 1,
+            // Nothing stands for it but what has failed already.
+            Verdict::Replaced if recovery.follow.iter().all(|c| asked.contains(&c.to_string())) => {
+                expected.gaps.extend(recovery.follow.iter().map(Value::to_string));
+            }
             Verdict::Replaced => {}
             _ => expected.aborts = true,
         }

@@ -147,10 +147,11 @@ impl Fault {
 
     /// The cursor to which the link leads that this fault changes.
     pub(crate) fn unlinked(self, source: &dyn PageSource, step: &Step) -> Option<serde_json::Value> {
-        let (Self::Link(_), Ok(batch), Some(genuine)) = (self, &step.said, &step.response) else { return None };
-        linked(source, batch).find_map(|(follow, next)| {
-            relinked(genuine, &next, ELSEWHERE).map(|_| follow.cursor.clone())
-        })
+        let (Self::Link(_), Ok(batch), Some(genuine)) = (self, &step.said, &step.response) else {
+            return None;
+        };
+        linked(source, batch)
+            .find_map(|(follow, next)| relinked(genuine, &next, ELSEWHERE).map(|_| follow.cursor.clone()))
     }
 }
 

@@ -34,6 +34,8 @@ pub(crate) struct Forge {
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) key: String,
+    /// As errors name it.
+    pub(crate) place: String,
     /// Whether it is recorded, or near enough to something that is.
     pub(crate) known: bool,
     /// Whether it went to a host that nobody configured, with a credential.
@@ -52,7 +54,13 @@ pub(crate) fn path(request: &Request) -> String {
 }
 
 impl Forge {
-    pub(crate) fn new(replay: Replay, known: BTreeSet<String>, at: &Request, answer: Spoilt, how: How) -> Self {
+    pub(crate) fn new(
+        replay: Replay,
+        known: BTreeSet<String>,
+        at: &Request,
+        answer: Spoilt,
+        how: How,
+    ) -> Self {
         Self { replay, known, at: key(at), path: path(at), answer, how, log: Mutex::default() }
     }
 
@@ -77,7 +85,12 @@ impl Transport for Forge {
         let fails = self.fails(&request);
         let away = [ELSEWHERE, INSIDE].iter().any(|host| request.url.as_str().starts_with(host));
         let place = request.place();
-        let asked = |known| Asked { key: key(&request), known, betrayed: away && request.credential.is_some() };
+        let asked = |known| Asked {
+            key: key(&request),
+            place: request.place(),
+            known,
+            betrayed: away && request.credential.is_some(),
+        };
         let note = |known| self.log.lock().unwrap_or_else(PoisonError::into_inner).push(asked(known));
         assert!(self.log().len() < 2_000, "asks for ever: {place}");
         if fails {

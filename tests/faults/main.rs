@@ -40,11 +40,13 @@ fn fixtures(entry: &Entry) -> Vec<PathBuf> {
 struct Tried {
     runs: usize,
     cells: usize,
+    took: std::time::Duration,
     broken: Vec<String>,
 }
 
 async fn try_lister(entry: &Entry) -> Tried {
     let mut tried = Tried::default();
+    let began = std::time::Instant::now();
     for folder in fixtures(entry) {
         let case = Case::load(&folder).unwrap();
         for trial in Trial::of(entry, &case, &folder).await {
@@ -60,6 +62,7 @@ async fn try_lister(entry: &Entry) -> Tried {
             }
         }
     }
+    tried.took = began.elapsed();
     tried
 }
 
@@ -84,7 +87,13 @@ fn what_goes_wrong_with_one_request_is_told_and_costs_no_other() {
     });
     let mut broken = Vec::new();
     for (name, tried) in results {
-        println!("{name}: {} cells of {} runs, {} broken", tried.cells, tried.runs, tried.broken.len());
+        println!(
+            "{name}: {} cells of {} runs, {} broken, {:?}",
+            tried.cells,
+            tried.runs,
+            tried.broken.len(),
+            tried.took
+        );
         assert!(tried.cells >= 20, "{name}: {} cells", tried.cells);
         broken.extend(tried.broken);
     }
