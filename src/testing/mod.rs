@@ -8,6 +8,7 @@ mod corpus;
 mod faults;
 mod laws;
 mod loopback;
+pub mod mutate;
 mod served;
 mod walk;
 

@@ -104,11 +104,17 @@ impl<'a> Trial<'a> {
         &self.case.runs[self.n]
     }
 
+    /// Whether a run of it, or what has to be run before it, takes long.
+    pub(crate) fn is_long(&self) -> bool {
+        let before = self.case.runs.iter().take(self.n).map(|run| run.exchanges.len()).sum::<usize>();
+        self.steps.len() > 20 || before > 20
+    }
+
     /// The steps at which things go wrong: all of a few; of many the first, the middle and the last
     /// one, and one of each kind of cursor.
-    pub(crate) fn points(&self) -> BTreeSet<usize> {
+    pub(crate) fn points(&self, whole: bool) -> BTreeSet<usize> {
         let n = self.steps.len();
-        if n <= 5 {
+        if whole || n <= 5 {
             return (0..n).collect();
         }
         let mut kinds = BTreeMap::new();
