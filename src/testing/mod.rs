@@ -10,7 +10,9 @@ mod fixture;
 mod laws;
 mod loopback;
 mod replaying;
+pub mod mutate;
 mod served;
+mod walk;
 
 pub use case::{Case, CaseError, CaseOrigin, CaseRun};
 pub use clock::VirtualClock;
@@ -19,6 +21,7 @@ pub use fixture::{Shown, check_fixture};
 pub use laws::{BrokenLaw, check_laws};
 pub use loopback::{Loopback, LoopbackAnswer, LoopbackRequest};
 pub use replaying::{ReplayError, Replayed, replay, seed_state};
+pub use walk::{Failed, Step, walk};
 
 #[doc(inline)]
 pub use crate::__lamplighter_laws as laws;
