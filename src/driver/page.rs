@@ -245,7 +245,9 @@ impl Run {
                 Ok(()) => {
                     let by = self.filters.leave_out(&sighting.origin);
                     sighting.left_out = by.is_some();
-                    by.into_iter().for_each(|fact| filtered.count(fact));
+                    if let Some(fact) = by {
+                        filtered.count(fact);
+                    }
                     true
                 }
                 Err(problem) => {

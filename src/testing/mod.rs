@@ -9,8 +9,8 @@ mod faults;
 mod fixture;
 mod laws;
 mod loopback;
-mod replaying;
 pub mod mutate;
+mod replaying;
 mod served;
 mod walk;
 
