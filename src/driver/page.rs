@@ -188,6 +188,7 @@ impl Run {
         let mut commit =
             PageCommit::new(self.ticket, pending.ticket, batch, Some(CursorEnd::Done(reading.digest)));
         commit.validator = validator;
+        commit.place = Some(place.clone());
         let mut committed = self.commit(commit).await?;
         let end = if committed.gaps > 0 {
             HowEnded::Gap("a loop: it came back to where it had been".to_owned())
@@ -244,7 +245,9 @@ impl Run {
                 Ok(()) => {
                     let by = self.filters.leave_out(&sighting.origin);
                     sighting.left_out = by.is_some();
-                    by.into_iter().for_each(|fact| filtered.count(fact));
+                    if let Some(fact) = by {
+                        filtered.count(fact);
+                    }
                     true
                 }
                 Err(problem) => {
@@ -331,7 +334,7 @@ impl Run {
             }
         };
         let aside = Aside { skipped: batch.skips.len() as u64, ..Aside::default() };
-        let commit = PageCommit::new(self.ticket, pending.ticket, batch, Some(end));
+        let commit = PageCommit::new(self.ticket, pending.ticket, batch, Some(end)).with_place(&place);
         let committed = self.store.commit_page(commit, self.clock.now()).await?;
         Ok(PageEnd::Committed { end: how, committed, aside, place })
     }

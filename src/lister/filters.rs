@@ -258,7 +258,9 @@ mod tests {
         let all = [Fact::Archived, Fact::Fork, Fact::Mirror, Fact::Empty];
         assert_eq!(by, all.map(Some));
         assert_eq!(Filters::default().leave_out(&origin), None);
-        all.iter().for_each(|fact| count.count(*fact));
+        for fact in &all {
+            count.count(*fact);
+        }
         assert_eq!(count, Filtered { forks: 1, archived: 1, mirrors: 1, empty: 1 });
         assert_eq!(count.all(), 4);
     }

@@ -9,8 +9,10 @@ mod faults;
 mod fixture;
 mod laws;
 mod loopback;
+pub mod mutate;
 mod replaying;
 mod served;
+mod walk;
 
 pub use case::{Case, CaseError, CaseOrigin, CaseRun};
 pub use clock::VirtualClock;
@@ -19,6 +21,7 @@ pub use fixture::{Shown, check_fixture};
 pub use laws::{BrokenLaw, check_laws};
 pub use loopback::{Loopback, LoopbackAnswer, LoopbackRequest};
 pub use replaying::{ReplayError, Replayed, replay, seed_state};
+pub use walk::{Failed, Step, walk};
 
 #[doc(inline)]
 pub use crate::__lamplighter_laws as laws;

@@ -70,7 +70,7 @@ fn run_json(run: Replayed) -> Value {
     json!({
         "outcome": outcome.as_str(),
         "error": error,
-        "origins": run.origins.into_iter().map(origin_json).collect::<Vec<Value>>(),
+        "origins": run.origins.iter().map(origin_json).collect::<Vec<Value>>(),
         "state": if state.is_empty() { Value::Null } else { Value::Object(state) },
         "requests": requests,
         "unused": run.unused,
@@ -87,7 +87,7 @@ fn stopped(report: &RunReport) -> String {
     )
 }
 
-fn origin_json(o: ListedOrigin) -> Value {
+fn origin_json(o: &ListedOrigin) -> Value {
     json!({
         "url": o.url,
         "visit_type": o.visit_type,

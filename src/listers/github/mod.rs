@@ -245,6 +245,10 @@ impl GitHub {
         let said = query_param(&link, "since").and_then(|id| id.parse().ok());
         let since = said.or(highest).unwrap_or(at.since);
         let within = at.last.is_none_or(|last| since < last);
+        if at.url.as_ref() == Some(&link) {
+            // The page itself, as it was asked for: seen to be a loop before it is asked for again.
+            return Ok(Some(at.clone()));
+        }
         let url = said.is_none().then_some(link);
         Ok(within.then_some(GitHubCursor { since, last: at.last, url, search: None, behind: false }))
     }
