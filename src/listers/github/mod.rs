@@ -130,6 +130,12 @@ pub struct GitHubCursor {
     pub behind: bool,
 }
 
+impl GitHubCursor {
+    fn new(since: u64, last: Option<u64>, url: Option<Url>) -> Self {
+        Self { since, last, url, search: None, behind: false }
+    }
+}
+
 /// What is remembered of GitHub between runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -226,12 +232,7 @@ impl GitHub {
     }
 
     fn from(&self, stored: u64) -> Vec<GitHubCursor> {
-        vec![GitHubCursor {
-            since: self.first_id.unwrap_or(stored),
-            last: self.last_id,
-            url: None,
-            search: None,
-        }]
+        vec![GitHubCursor::new(self.first_id.unwrap_or(stored), self.last_id, None)]
     }
 
     fn next(
@@ -250,7 +251,7 @@ impl GitHub {
             return Ok(Some(at.clone()));
         }
         let url = said.is_none().then_some(link);
-        Ok(within.then_some(GitHubCursor { since, last: at.last, url, search: None, behind: false }))
+        Ok(within.then_some(GitHubCursor::new(since, at.last, url)))
     }
 }
 
@@ -268,13 +269,7 @@ impl Lister for GitHub {
     fn start(&self, _: &RunInfo) -> Vec<GitHubCursor> {
         match self.instance.scope() {
             Some(scope) => {
-                vec![GitHubCursor {
-                    since: 0,
-                    last: None,
-                    url: Some(self.first_of(scope)),
-                    search: None,
-                    behind: false,
-                }]
+                vec![GitHubCursor::new(0, None, Some(self.first_of(scope)))]
             }
             None => self.from(0),
         }
