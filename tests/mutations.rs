@@ -86,19 +86,23 @@ fn specimens_of(folder: &Path) -> Vec<Specimen> {
 }
 
 fn try_lister(entry: &Entry, memory: Option<u64>) -> Tally {
-    let fixtures = fixtures(entry);
-    let each = number("LAMPLIGHTER_MUTATIONS")
-        .map_or(INPUTS.div_ceil(fixtures.len()), |n| usize::try_from(n).unwrap());
-    let all: Vec<Vec<Specimen>> = fixtures.iter().map(|folder| specimens_of(folder)).collect();
-    let bodies: Vec<Vec<u8>> = all.iter().flatten().map(Specimen::body).collect();
+    // A fixture of refusals has no page to bend.
+    let all: Vec<(PathBuf, Vec<Specimen>)> = fixtures(entry)
+        .into_iter()
+        .map(|folder| (folder.clone(), specimens_of(&folder)))
+        .filter(|(_, pages)| !pages.is_empty())
+        .collect();
+    let each =
+        number("LAMPLIGHTER_MUTATIONS").map_or(INPUTS.div_ceil(all.len()), |n| usize::try_from(n).unwrap());
+    let bodies: Vec<Vec<u8>> = all.iter().flat_map(|(_, pages)| pages).map(Specimen::body).collect();
     let mut tally = Tally::default();
-    for (folder, pages) in fixtures.iter().zip(&all) {
+    for (folder, pages) in &all {
         let name = folder.file_name().unwrap().to_string_lossy();
         for n in 0..each {
             // Each input by itself can be made again.
             let mut mutator =
                 Mutator::new(seed() ^ ((n as u64) << 20) ^ hash(&format!("{}/{name}", entry.name)));
-            let Some(page) = pages.get(mutator.below(pages.len())) else { continue };
+            let page = pages.get(mutator.below(pages.len())).unwrap();
             let other = bodies.get(mutator.below(bodies.len())).unwrap();
             let bent = mutator.mutate(&page.body(), other);
             let what = format!("{}/{name}, input {n} at {} (SEED={})", entry.name, page.cursor, seed());

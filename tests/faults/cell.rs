@@ -48,7 +48,7 @@ pub(crate) async fn in_health(trial: &Trial<'_>) -> Held {
     same(&walked, &all).map_err(|e| format!("{}: walked by hand {e}", trial.name))
 }
 
-fn same(listed: &Origins, expected: &Origins) -> Held {
+pub(crate) fn same(listed: &Origins, expected: &Origins) -> Held {
     ensure(listed == expected, || {
         let only =
             |a: &Origins, b: &Origins| a.difference(b).take(2).map(|o| o.0.clone()).collect::<Vec<_>>();

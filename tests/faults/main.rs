@@ -14,6 +14,12 @@ mod cell;
 mod expected;
 mod fault;
 mod forge;
+#[cfg(feature = "reqwest")]
+mod network;
+#[cfg(feature = "reqwest")]
+#[path = "../transport/support.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "a part of it is for others")]
+mod support;
 mod trial;
 
 use std::collections::BTreeMap;
@@ -108,5 +114,30 @@ fn what_goes_wrong_with_one_request_is_told_and_costs_no_other() {
         assert!(tried.cells >= 20, "{name}: {} cells", tried.cells);
         broken.extend(tried.broken);
     }
+    assert!(broken.is_empty(), "{} cells:\n{}", broken.len(), broken.join("\n"));
+}
+
+#[cfg(feature = "reqwest")]
+#[test]
+fn what_goes_wrong_on_a_socket_is_told_as_the_matrix_has_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let registry = Registry::builtin();
+    let broken: Vec<String> = runtime.block_on(async {
+        let mut broken = Vec::new();
+        for entry in registry.entries() {
+            let mut cases: Vec<(PathBuf, Case)> =
+                fixtures(entry).into_iter().map(|f| (f.clone(), Case::load(&f).unwrap())).collect();
+            // Something has to be listed besides what goes wrong.
+            cases.sort_by_key(|(_, case)| case.runs[0].exchanges.len().abs_diff(3));
+            for (folder, case) in &cases {
+                let trials = Trial::of(entry, case, folder).await;
+                if let Some(trial) = trials.first() {
+                    broken.extend(network::sample(trial).await);
+                    break;
+                }
+            }
+        }
+        broken
+    });
     assert!(broken.is_empty(), "{} cells:\n{}", broken.len(), broken.join("\n"));
 }
