@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Prune;
-use crate::lister::{Coverage, Mode, PageBatch};
+use crate::lister::{Coverage, Filtered, Mode, PageBatch};
 use crate::model::{JsonObject, ListerKey, ListerRecord, Timestamp};
 use crate::transport::Identity;
 
@@ -470,6 +470,8 @@ pub struct RunRecord {
     pub counts: Committed,
     /// Things left out on purpose.
     pub skipped: u64,
+    /// Origins that filters left out.
+    pub filtered: Filtered,
     /// Origins that were not seen, and are not taken for gone because they are too many.
     pub withheld: u64,
     /// What went wrong.

@@ -62,7 +62,7 @@ use url::Url;
 use super::scope::{Instance, Scope};
 use super::{location, next_link, under};
 use crate::lister::{
-    Arguments, ConfigError, Coverage, Entry, Incremental, Lister, ListerError, Mode, Page, PageSource,
+    Arguments, ConfigError, Coverage, Entry, Fact, Incremental, Lister, ListerError, Mode, Page, PageSource,
     Parameter, ParameterKind, RunInfo, Source, query_param,
 };
 use crate::model::{NewOrigin, Timestamp, VisitType};
@@ -337,6 +337,7 @@ pub(super) fn entry() -> Entry {
     Entry::new("github", "GitHub and GitHub Enterprise", build)
         .incremental()
         .with_parameters(PARAMETERS)
+        .telling(&[Fact::Fork, Fact::Archived, Fact::Mirror])
         .with_positions(&["since", "page"])
 }
 

@@ -100,6 +100,7 @@ pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: PageCommit) -
         vanish(t, ctx, &mut work, &key, reason)?;
     }
     work.run.record.skipped += batch.skips.len() as u64;
+    work.run.record.filtered.add(batch.filtered);
     let asked = frontier::Asked { id, row: &cursor, end: end.as_ref(), place: place.as_deref() };
     for follow in &batch.follows {
         frontier::follow(t, ctx, &mut work, &asked, follow)?;
