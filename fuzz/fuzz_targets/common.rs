@@ -51,15 +51,17 @@ fn pages(family: Family) -> Vec<Specimen> {
         }
     }
     kept.truncate(256);
-    // As seeds, where they are wanted.
-    if let Ok(folder) = std::env::var("LAMPLIGHTER_FUZZ_SEEDS") {
-        for (n, page) in kept.iter().enumerate() {
-            let which = u8::try_from(n).expect("at most 256");
-            let seed = [&[which][..], &page.body()].concat();
-            std::fs::write(Path::new(&folder).join(format!("fixture-{n:03}")), seed).expect("a seed");
-        }
-    }
+    let numbered = kept.iter().enumerate();
+    seeds(numbered.map(|(n, page)| [&[u8::try_from(n).expect("at most 256")][..], &page.body()].concat()));
     kept
+}
+
+/// Writes seeds to the folder that `LAMPLIGHTER_FUZZ_SEEDS` names, where one is named.
+pub fn seeds(seeds: impl Iterator<Item = Vec<u8>>) {
+    let Ok(folder) = std::env::var("LAMPLIGHTER_FUZZ_SEEDS") else { return };
+    for (n, seed) in seeds.enumerate() {
+        std::fs::write(Path::new(&folder).join(format!("fixture-{n:03}")), seed).expect("a seed");
+    }
 }
 
 pub fn read(pages: &[Specimen], input: &[u8]) {
