@@ -70,13 +70,15 @@ fn planted(body: &[u8]) -> Vec<u8> {
         let mark = if after[..end].contains('?') { '&' } else { '?' };
         planted.push_str(before);
         planted.push_str(&after[..end]);
-        planted.push_str(&format!("{mark}seen={in_url}"));
+        planted.push(mark);
+        planted.push_str("seen=");
+        planted.push_str(&in_url);
         rest = &after[end..];
     }
     planted.push_str(rest);
     // White space, names and comments of HTML may be anything.
     if planted.trim_start().starts_with('<') {
-        planted.push_str(&format!("<!-- {TOKEN} -->"))
+        planted = format!("{planted}<!-- {TOKEN} -->");
     }
     planted.into_bytes()
 }
