@@ -45,7 +45,8 @@
 //! - takes its place from the link, whatever the size of the page: `github_follows_the_link`
 //! - an empty page with a next link goes on, one without is the end:
 //!   `github_an_empty_page_with_a_link_goes_on`
-//! - a link without `since` is followed as it is: `github_an_unknown_link_is_followed_as_it_is`
+//! - a link without `since` is followed as it is, one to its own page as what it is:
+//!   `github_an_unknown_link_is_followed_as_it_is`, `github_a_link_to_its_own_page_leads_to_that_page`
 //! - a link to another host is an error: `github_a_link_to_another_host_is_an_error`
 //! - null entries are skipped and counted, also at the end: `github_null_entries_are_counted`
 //! - an address that is on a page twice is listed once: `github_an_address_twice_on_a_page_is_listed_once`

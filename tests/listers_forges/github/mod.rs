@@ -394,6 +394,21 @@ proptest! {
 }
 
 #[test]
+fn github_a_link_to_its_own_page_leads_to_that_page() {
+    let own = format!("{LIST}?after=x");
+    let at: GitHubCursor = serde_json::from_value(json!({ "since": 3, "url": own })).unwrap();
+    let linked = |to: &str| {
+        let page =
+            github_answer(&json!([repository(8)])).with_header("link", &format!("<{to}>; rel=\"next\""));
+        nexts(&read(&github(), &at, page).unwrap()).into_iter().cloned().collect::<Vec<_>>()
+    };
+    // The cursor that was asked, so that the run sees a loop at once; the next one begins there anew.
+    assert_eq!(linked(&own), [json!({ "since": 3, "url": own })]);
+    let other = format!("{LIST}?after=y");
+    assert_eq!(linked(&other), [json!({ "since": 8, "url": other })]);
+}
+
+#[test]
 fn github_cursors_and_pages_repeat() {
     assert_stored(&github(), &since(u64::MAX));
     let whole = json!({ "since": 3, "last": 9, "url": "https://api.github.com/r?after=x" });
