@@ -35,7 +35,7 @@ pub fn exact(
     mut score: impl FnMut(usize, &Facts, &Shared, Timestamp) -> f64,
 ) -> Report {
     let mut run = Run::new(world, options);
-    let mut listings = Listings::new(world, &run.visit_type, options.reversed);
+    let mut listings = Listings::new(world, &run.visit_type, options);
     let mut known = Known::new(world, &listings, &run.last_success);
     let tick = listings.tick_seconds();
     let mut carry = 0.0;

@@ -9,7 +9,7 @@ use crate::backend::{
 use crate::lister::{Coverage, Mode, PageBatch, Sighting};
 use crate::model::{ListerKey, NewOrigin, Timestamp, VisitStatus, VisitType};
 
-use super::run::SimError;
+use super::run::{SimError, SimOptions};
 
 /// The start of every simulation. Any date would do; one that looks like a date is easier to read.
 pub(crate) const START: i64 = 1_600_000_000;
@@ -55,10 +55,12 @@ pub(crate) struct Listings<'w> {
     arrivals: Vec<u32>,
     arrived: usize,
     tick: f64,
+    /// Every listing names every origin, changed in something else.
+    renewing: bool,
 }
 
 impl<'w> Listings<'w> {
-    pub(crate) fn new(world: &'w World, visit_type: &VisitType, reversed: bool) -> Self {
+    pub(crate) fn new(world: &'w World, visit_type: &VisitType, options: &SimOptions) -> Self {
         let tick = world.tick * DAY;
         let mut groups: Vec<Group> = Vec::new();
         let mut first_of_kind = Vec::new();
@@ -95,8 +97,9 @@ impl<'w> Listings<'w> {
             arrivals,
             arrived: 0,
             tick,
+            renewing: options.renewing,
         };
-        if reversed {
+        if options.reversed {
             this.arrivals.reverse();
             this.arrivals.sort_by_key(|i| world.origins.get(*i as usize).map(|o| o.first_seen));
         }
@@ -161,6 +164,7 @@ impl<'w> Listings<'w> {
             for (i, update) in heard.seen {
                 let mut origin = NewOrigin::new(url(i as usize), self.visit_type.clone());
                 origin.last_update = update.map(|s| date(f64::from(s)));
+                origin.is_fork = self.renewing.then_some(n / group.every.max(1) % 2 == 0);
                 page.origins.push(Sighting::new(origin));
             }
             run(store, group.key.clone(), coverage, page, date(look)).await?;
@@ -211,7 +215,7 @@ impl<'w> Listings<'w> {
             let known = self.told.get(i as usize).map_or(0, |n| *n as usize);
             let unseen = signals.get(known..).unwrap_or_default();
             let now = known + unseen.partition_point(|s| f64::from(*s) <= look);
-            if now == known && at >= first.len() {
+            if now == known && at >= first.len() && !self.renewing {
                 continue;
             }
             if let Some(told) = self.told.get_mut(i as usize) {

@@ -35,6 +35,9 @@ pub struct SimOptions {
     pub cold: bool,
     /// Bring the origins in the reverse order: nothing may depend on it.
     pub reversed: bool,
+    /// Every listing names all of its origins, and changes something of each that says nothing of
+    /// upstream: all of them are written and placed anew.
+    pub renewing: bool,
     /// Claim at most so many at a time; a tick's whole budget by default.
     pub claim_size: Option<usize>,
 }
@@ -51,6 +54,7 @@ impl SimOptions {
             seed: 1,
             cold: false,
             reversed: false,
+            renewing: false,
             claim_size: None,
         }
     }
@@ -80,6 +84,13 @@ impl SimOptions {
     #[must_use]
     pub fn reversed(mut self) -> Self {
         self.reversed = true;
+        self
+    }
+
+    /// Has every listing write and place all of its origins anew.
+    #[must_use]
+    pub fn renewing(mut self) -> Self {
+        self.renewing = true;
         self
     }
 
@@ -206,7 +217,7 @@ pub async fn simulate<S: RunStore + OriginStore + VisitStore>(
     options: &SimOptions,
 ) -> Result<Report, SimError> {
     let mut run = Run::new(world, options);
-    let mut listings = Listings::new(world, &run.visit_type, options.reversed);
+    let mut listings = Listings::new(world, &run.visit_type, options);
     listings.begin(store, &run.last_success).await?;
     let tick = listings.tick_seconds();
     let mut carry = 0.0;

@@ -12,6 +12,7 @@
 )]
 
 mod frozen;
+mod lazy;
 mod optimum;
 mod same;
 
