@@ -11,6 +11,7 @@
     reason = "a test may fail"
 )]
 
+mod bars;
 mod frozen;
 mod lazy;
 mod optimum;
