@@ -12,6 +12,8 @@
 )]
 
 mod bars;
+#[cfg(feature = "cli")]
+mod command;
 mod frozen;
 mod lazy;
 mod optimum;
