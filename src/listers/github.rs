@@ -62,7 +62,7 @@ use url::Url;
 use super::scope::{Instance, Scope};
 use super::{location, next_link, under};
 use crate::lister::{
-    Arguments, ConfigError, Coverage, Entry, Incremental, Lister, ListerError, Mode, Page, PageSource,
+    Arguments, ConfigError, Coverage, Entry, Fact, Incremental, Lister, ListerError, Mode, Page, PageSource,
     Parameter, ParameterKind, RunInfo, Source, query_param,
 };
 use crate::model::{NewOrigin, Timestamp, VisitType};
@@ -220,6 +220,10 @@ impl GitHub {
         let said = query_param(&link, "since").and_then(|id| id.parse().ok());
         let since = said.or(highest).unwrap_or(at.since);
         let within = at.last.is_none_or(|last| since < last);
+        if at.url.as_ref() == Some(&link) {
+            // The page itself, as it was asked for: seen to be a loop before it is asked for again.
+            return Ok(Some(at.clone()));
+        }
         let url = said.is_none().then_some(link);
         Ok(within.then_some(GitHubCursor { since, last: at.last, url }))
     }
@@ -333,6 +337,7 @@ pub(super) fn entry() -> Entry {
     Entry::new("github", "GitHub and GitHub Enterprise", build)
         .incremental()
         .with_parameters(PARAMETERS)
+        .telling(&[Fact::Fork, Fact::Archived, Fact::Mirror])
         .with_positions(&["since", "page"])
 }
 

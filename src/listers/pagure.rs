@@ -40,8 +40,8 @@ use url::Url;
 
 use super::{location, on_the_same_host, under};
 use crate::lister::{
-    Arguments, ConfigError, Entry, Lister, ListerError, Page, PageSource, Parameter, ParameterKind, RunInfo,
-    Source, base_url, seconds_date,
+    Arguments, ConfigError, Entry, Fact, Lister, ListerError, Page, PageSource, Parameter, ParameterKind,
+    RunInfo, Source, base_url, seconds_date,
 };
 use crate::model::{NewOrigin, VisitType};
 use crate::transport::{Request, Response};
@@ -212,7 +212,10 @@ const PARAMETERS: &[Parameter] = &[
 
 /// The row of the catalogue.
 pub(super) fn entry() -> Entry {
-    Entry::new("pagure", "Pagure", build).with_parameters(PARAMETERS).with_positions(&["page"])
+    Entry::new("pagure", "Pagure", build)
+        .telling(&[Fact::Fork])
+        .with_parameters(PARAMETERS)
+        .with_positions(&["page"])
 }
 
 fn build(arguments: &Arguments) -> Result<Arc<dyn PageSource>, ConfigError> {

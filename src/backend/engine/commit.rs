@@ -49,7 +49,7 @@ struct Sight {
 
 /// Commits a page, or the beginning of one.
 pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: PageCommit) -> Result<Committed> {
-    let PageCommit { run: ticket, cursor: right, batch, end, candidate, validator } = commit;
+    let PageCommit { run: ticket, cursor: right, batch, end, candidate, validator, place } = commit;
     let run = runs::fence(t, ticket)?;
     let (of, id) = (ticket.run.0, right.cursor.0);
     let pending: Option<PendingRow> =
@@ -75,6 +75,7 @@ pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: PageCommit) -
         match frontier::judge(t, of, &cursor, page)? {
             Ok(n) => empty = n,
             Err(reason) => {
+                let reason = frontier::at_place(place.as_deref(), reason);
                 end = Some(CursorEnd::Gap { kind: GapKind::Loop, reason });
                 batch = PageBatch { parts: batch.parts, ..PageBatch::default() };
             }
@@ -99,7 +100,8 @@ pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: PageCommit) -
         vanish(t, ctx, &mut work, &key, reason)?;
     }
     work.run.record.skipped += batch.skips.len() as u64;
-    let asked = frontier::Asked { id, row: &cursor, end: end.as_ref() };
+    work.run.record.filtered.add(batch.filtered);
+    let asked = frontier::Asked { id, row: &cursor, end: end.as_ref(), place: place.as_deref() };
     for follow in &batch.follows {
         frontier::follow(t, ctx, &mut work, &asked, follow)?;
     }
