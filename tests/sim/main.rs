@@ -14,6 +14,7 @@
 mod bars;
 #[cfg(feature = "cli")]
 mod command;
+mod defects;
 mod frozen;
 mod lazy;
 mod optimum;
