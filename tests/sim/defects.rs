@@ -7,7 +7,7 @@ use futures::executor::block_on;
 use lamplighter::backend::{Claim, ImportedOrigin, MemoryStore, OriginStore, VisitStore};
 use lamplighter::model::{ListerKey, Outcome, Timestamp, VisitStatus, VisitType};
 use lamplighter::policy::{Policies, named};
-use lamplighter::sim::{ListerKind, World, WorldOrigin};
+use lamplighter::sim::World;
 
 use crate::run;
 
@@ -69,13 +69,16 @@ fn naive_gap(uneventful: u32) -> f64 {
 /// D13: who never changed was left alone for eleven years.
 #[test]
 fn d13_who_never_changes_is_visited_again() {
-    let mut world = World::new(5000.0, 1.0, 0.0, vec![ListerKind::new(0.0, 0.0, 0.0, 0.0)]);
+    let kinds = r#"{"0":[0,0,0,0]}"#;
+    let mut text = format!(
+        r#"{{"n":20,"T_days":5000,"tick_days":1,"measure_from":0,"volume_per_day":0.5,"kinds":{kinds}}}"#
+    );
     for i in 0..20 {
         let spread = f64::from(i) / 20.0;
-        let origin = WorldOrigin { kind: 0, phase: spread, first_seen: -86_400, dead: false, spread };
-        world.add(origin, &[], &[]).unwrap();
+        let origin = format!(r#"{{"k":0,"ph":{spread},"fs":-86400,"dead":0,"u":{spread},"ev":[],"sg":[]}}"#);
+        text = format!("{text}\n{origin}");
     }
-    world.volume_per_day = 0.5;
+    let world = World::read(text.as_bytes()).unwrap();
     let longest = run(&world, "due", 1.0).longest_unvisited;
     assert!(longest > 0.0 && longest <= 1.1 * 1400.0, "{longest}");
     let mut day = 0.0;
