@@ -194,9 +194,10 @@ pub(crate) async fn seen(trial: &Trial<'_>, entry: &Entry) -> Vec<String> {
             }
             for form in FORMS {
                 let Some(at) = text.find(form) else { continue };
-                let from = text.floor_char_boundary(at.saturating_sub(160));
-                let to = text.ceil_char_boundary((at + 60).min(text.len()));
-                seen.push(format!("{name}: {form:?} in {place}: {:?}", &text[from..to]));
+                let before: String = text[..at].chars().rev().take(160).collect();
+                let before: String = before.chars().rev().collect();
+                let after: String = text[at..].chars().take(60).collect();
+                seen.push(format!("{name}: {form:?} in {place}: {before:?} {after:?}"));
             }
         }
     }
