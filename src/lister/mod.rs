@@ -54,6 +54,7 @@ mod page;
 mod read;
 mod recovery;
 mod registry;
+mod repository;
 mod source;
 
 use serde::Serialize;
@@ -68,6 +69,7 @@ pub use read::{fingerprint, mail_date, query_param, seconds_date};
 pub use recovery::{Failure, FailureKind, Recovery, Verdict};
 pub(crate) use registry::location;
 pub use registry::{Arguments, Built, Entry, Parameter, ParameterKind, Registry, base_url};
+pub use repository::{Repository, RepositoryError, repository_url};
 pub use source::{PageSource, Source, Stateless, WithMemory};
 
 use crate::model::Timestamp;
