@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 use lamplighter::testing::laws;
-
 laws!(github_obeys_the_laws, "fixtures/github/basic");
 laws!(gitlab_obeys_the_laws, "fixtures/gitlab/basic");
 laws!(heptapod_obeys_the_laws, "fixtures/heptapod/basic");
@@ -32,6 +31,22 @@ laws!(hgweb_in_json_obeys_the_laws, "fixtures/hgweb/json");
 laws!(debian_obeys_the_laws, "fixtures/debian/basic");
 #[cfg(feature = "compression")]
 laws!(debian_with_missing_forms_obeys_the_laws, "fixtures/debian/gone");
+#[cfg(feature = "xml")]
+laws!(pypi_obeys_the_laws, "fixtures/pypi/basic", single_file);
+#[cfg(feature = "xml")]
+laws!(pypi_by_its_change_log_obeys_the_laws, "fixtures/pypi/changelog");
+laws!(hex_obeys_the_laws, "fixtures/hex/basic");
+laws!(pubdev_obeys_the_laws, "fixtures/pubdev/basic");
+laws!(golang_obeys_the_laws, "fixtures/golang/basic");
+laws!(hackage_obeys_the_laws, "fixtures/hackage/basic");
+laws!(puppet_obeys_the_laws, "fixtures/puppet/basic");
+laws!(bower_obeys_the_laws, "fixtures/bower/basic", single_file);
+laws!(elm_obeys_the_laws, "fixtures/elm/basic", single_file);
+laws!(dlang_obeys_the_laws, "fixtures/dlang/basic", single_file);
+#[cfg(feature = "compression")]
+laws!(aur_obeys_the_laws, "fixtures/aur/basic", single_file);
+#[cfg(feature = "compression")]
+laws!(gnu_obeys_the_laws, "fixtures/gnu/basic", single_file);
 
 mod broken {
     //! Sources that break one law each: the check has to find it, or it shows nothing.

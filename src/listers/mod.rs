@@ -1,64 +1,107 @@
 //! One file per lister, and the table of them.
 
+#[cfg(feature = "compression")]
+pub mod aur;
+pub mod bower;
 #[cfg(feature = "html")]
 pub mod cgit;
 #[cfg(feature = "archives")]
 pub mod crates;
 #[cfg(feature = "compression")]
 pub mod debian;
+pub mod dlang;
+pub mod elm;
 pub mod gitea;
 pub mod github;
 pub mod gitlab;
+#[cfg(feature = "compression")]
+pub mod gnu;
+pub mod golang;
+pub mod hackage;
+pub mod hex;
 #[cfg(feature = "html")]
 pub mod hgweb;
 pub mod npm;
 pub mod pagure;
 pub mod phabricator;
 mod poison;
+pub mod pubdev;
+pub mod puppet;
+#[cfg(feature = "xml")]
+pub mod pypi;
 mod scope;
 
 use url::Url;
 
+#[cfg(feature = "compression")]
+pub use aur::Aur;
+pub use bower::Bower;
 #[cfg(feature = "html")]
 pub use cgit::CGit;
 #[cfg(feature = "archives")]
 pub use crates::Crates;
 #[cfg(feature = "compression")]
 pub use debian::Debian;
+pub use dlang::Dlang;
+pub use elm::Elm;
 pub use gitea::Gitea;
 pub use github::GitHub;
 pub use gitlab::GitLab;
+#[cfg(feature = "compression")]
+pub use gnu::Gnu;
+pub use golang::Golang;
+pub use hackage::Hackage;
+pub use hex::Hex;
 #[cfg(feature = "html")]
 pub use hgweb::HgWeb;
 pub use npm::Npm;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
+pub use pubdev::PubDev;
+pub use puppet::Puppet;
+#[cfg(feature = "xml")]
+pub use pypi::PyPi;
 
-use crate::lister::{Entry, ListerError, location};
+use crate::lister::{Entry, ListerError, Repository, location};
+use crate::model::VisitType;
 use crate::transport::Response;
 
 /// The rows of the catalogue.
 #[must_use]
 pub(crate) fn entries() -> Vec<Entry> {
     vec![
+        #[cfg(feature = "compression")]
+        aur::entry(),
+        bower::entry(),
         #[cfg(feature = "html")]
         cgit::entry(),
         #[cfg(feature = "archives")]
         crates::entry(),
         #[cfg(feature = "compression")]
         debian::entry(),
+        dlang::entry(),
+        elm::entry(),
         gitea::entry(),
         gitea::forgejo_entry(),
         gitea::gogs_entry(),
         github::entry(),
         gitlab::entry(),
         gitlab::heptapod_entry(),
+        #[cfg(feature = "compression")]
+        gnu::entry(),
+        golang::entry(),
+        hackage::entry(),
+        hex::entry(),
         #[cfg(feature = "html")]
         hgweb::entry(),
         npm::entry(),
         pagure::entry(),
         phabricator::entry(),
         phabricator::phorge_entry(),
+        pubdev::entry(),
+        puppet::entry(),
+        #[cfg(feature = "xml")]
+        pypi::entry(),
     ]
 }
 
@@ -117,4 +160,9 @@ pub(crate) fn under(base: &Url, segments: &[&str]) -> Url {
         path.pop_if_empty().extend(segments);
     }
     url
+}
+
+/// How a repository is visited: as git where nothing says otherwise.
+pub(crate) fn visit_type_of(repository: &Repository) -> VisitType {
+    VisitType::known(repository.kind.unwrap_or("git"))
 }

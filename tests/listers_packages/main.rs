@@ -1,11 +1,25 @@
 //! Package registries: bytes in, page out. No driver, no network.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may fail")]
 
+#[cfg(feature = "compression")]
+mod aur;
+mod bower;
 #[cfg(feature = "archives")]
 mod crates;
+mod dlang;
+mod elm;
+#[cfg(feature = "compression")]
+mod gnu;
+mod golang;
+mod hackage;
+mod hex;
 mod npm;
 #[path = "../common/pages.rs"]
 mod pages;
+mod pubdev;
+mod puppet;
+#[cfg(feature = "xml")]
+mod pypi;
 
 use lamplighter::lister::{FollowKind, Lister, ListerError, ListerErrorKind, PageBatch};
 use lamplighter::transport::{Body, Response};
