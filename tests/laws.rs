@@ -9,6 +9,17 @@ laws!(heptapod_obeys_the_laws, "fixtures/heptapod/basic");
 laws!(gitea_obeys_the_laws, "fixtures/gitea/basic");
 laws!(forgejo_obeys_the_laws, "fixtures/forgejo/basic");
 laws!(gogs_obeys_the_laws, "fixtures/gogs/basic");
+laws!(gerrit_obeys_the_laws, "fixtures/gerrit/basic");
+laws!(gitiles_obeys_the_laws, "fixtures/gitiles/basic", single_file);
+#[cfg(feature = "compression")]
+laws!(grokmirror_obeys_the_laws, "fixtures/grokmirror/basic", single_file);
+#[cfg(feature = "compression")]
+laws!(grokmirror_with_a_validator_obeys_the_laws, "fixtures/grokmirror/live", single_file);
+#[cfg(feature = "html")]
+laws!(stagit_obeys_the_laws, "fixtures/stagit/basic");
+laws!(launchpad_obeys_the_laws, "fixtures/launchpad/basic");
+laws!(tuleap_obeys_the_laws, "fixtures/tuleap/basic");
+laws!(urls_obeys_the_laws, "fixtures/urls/basic", single_file);
 laws!(github_of_an_organization_obeys_the_laws, "fixtures/github/org", single_file);
 laws!(gitlab_of_a_group_obeys_the_laws, "fixtures/gitlab/group", single_file);
 laws!(gitea_of_an_organization_obeys_the_laws, "fixtures/gitea/org", single_file);

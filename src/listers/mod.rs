@@ -11,16 +11,21 @@ pub mod crates;
 pub mod debian;
 pub mod dlang;
 pub mod elm;
+pub mod gerrit;
 pub mod gitea;
 pub mod github;
+pub mod gitiles;
 pub mod gitlab;
 #[cfg(feature = "compression")]
 pub mod gnu;
 pub mod golang;
+#[cfg(feature = "compression")]
+pub mod grokmirror;
 pub mod hackage;
 pub mod hex;
 #[cfg(feature = "html")]
 pub mod hgweb;
+pub mod launchpad;
 pub mod npm;
 pub mod pagure;
 pub mod phabricator;
@@ -30,6 +35,12 @@ pub mod puppet;
 #[cfg(feature = "xml")]
 pub mod pypi;
 mod scope;
+#[cfg(feature = "html")]
+pub mod stagit;
+pub mod tuleap;
+pub mod urls;
+#[cfg(feature = "html")]
+mod web;
 
 use url::Url;
 
@@ -44,16 +55,21 @@ pub use crates::Crates;
 pub use debian::Debian;
 pub use dlang::Dlang;
 pub use elm::Elm;
+pub use gerrit::Gerrit;
 pub use gitea::Gitea;
 pub use github::GitHub;
+pub use gitiles::Gitiles;
 pub use gitlab::GitLab;
 #[cfg(feature = "compression")]
 pub use gnu::Gnu;
 pub use golang::Golang;
+#[cfg(feature = "compression")]
+pub use grokmirror::Grokmirror;
 pub use hackage::Hackage;
 pub use hex::Hex;
 #[cfg(feature = "html")]
 pub use hgweb::HgWeb;
+pub use launchpad::Launchpad;
 pub use npm::Npm;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
@@ -61,6 +77,10 @@ pub use pubdev::PubDev;
 pub use puppet::Puppet;
 #[cfg(feature = "xml")]
 pub use pypi::PyPi;
+#[cfg(feature = "html")]
+pub use stagit::Stagit;
+pub use tuleap::Tuleap;
+pub use urls::Urls;
 
 use crate::lister::{Entry, ListerError, Repository, location};
 use crate::model::VisitType;
@@ -81,19 +101,24 @@ pub(crate) fn entries() -> Vec<Entry> {
         debian::entry(),
         dlang::entry(),
         elm::entry(),
+        gerrit::entry(),
         gitea::entry(),
         gitea::forgejo_entry(),
         gitea::gogs_entry(),
         github::entry(),
+        gitiles::entry(),
         gitlab::entry(),
         gitlab::heptapod_entry(),
         #[cfg(feature = "compression")]
         gnu::entry(),
         golang::entry(),
+        #[cfg(feature = "compression")]
+        grokmirror::entry(),
         hackage::entry(),
         hex::entry(),
         #[cfg(feature = "html")]
         hgweb::entry(),
+        launchpad::entry(),
         npm::entry(),
         pagure::entry(),
         phabricator::entry(),
@@ -102,6 +127,10 @@ pub(crate) fn entries() -> Vec<Entry> {
         puppet::entry(),
         #[cfg(feature = "xml")]
         pypi::entry(),
+        #[cfg(feature = "html")]
+        stagit::entry(),
+        tuleap::entry(),
+        urls::entry(),
     ]
 }
 

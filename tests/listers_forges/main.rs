@@ -2,15 +2,22 @@
 //! test's own makes pages fail.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may fail")]
 
+mod gerrit;
 mod gitea;
 mod github;
+mod gitiles;
 mod gitlab;
+mod grokmirror;
+mod launchpad;
 #[path = "../common/pages.rs"]
 mod pages;
 mod pagure;
 mod phabricator;
+mod stagit;
 #[cfg(feature = "testing")]
 mod trial;
+mod tuleap;
+mod urls;
 
 use std::collections::BTreeMap;
 
