@@ -41,13 +41,16 @@ use url::Url;
 use super::{location, on_the_same_host, under};
 use crate::lister::{
     Arguments, ConfigError, Entry, Lister, ListerError, Page, PageSource, Parameter, ParameterKind, RunInfo,
-    Source, base_url, seconds_date,
+    Source, base_url, query_param, seconds_date,
 };
 use crate::model::{NewOrigin, VisitType};
 use crate::transport::{Request, Response};
 
 /// More are refused upstream.
 const LARGEST_PAGE: u64 = 100;
+
+/// So many pages are named at once; where there are more, the last of them names the next.
+const MOST_AHEAD: u64 = 10_000;
 
 /// Lists a Pagure. See the [module](self).
 ///
@@ -81,6 +84,8 @@ struct Pagination {
     // Null ends the listing; absent is an answer of some other kind.
     #[serde(deserialize_with = "Option::deserialize")]
     next: Option<String>,
+    page: Option<u64>,
+    pages: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -144,6 +149,46 @@ impl Pagure {
     fn origin(&self, fullname: &str) -> String {
         format!("{}/{fullname}", self.base)
     }
+
+    /// Names the pages that follow: from the first one all that the forge counts, else the next.
+    fn go_on(&self, at: &Url, told: &Pagination, page: &mut Page<Url>) -> Result<(), ListerError> {
+        let asked = query_param(at, "page").map_or(Some(1), |n| n.parse().ok());
+        if let (Some(asked), Some(got)) = (asked, told.page)
+            && asked != got
+        {
+            return Err(ListerError::parse(format!(
+                "at pagination.page: page {got}, and {asked} was asked for"
+            )));
+        }
+        let Some(next) = &told.next else { return Ok(()) };
+        let next = at
+            .join(next)
+            .map_err(|e| ListerError::parse(format!("at pagination.next: {next:?}")).with_source(e))?;
+        let next = on_the_same_host(&self.projects, next)?;
+        let pages = told.pages.filter(|_| told.page.is_some());
+        match (asked, pages) {
+            (Some(1), Some(pages)) if pages > 1 => {
+                ahead(&next, pages.min(MOST_AHEAD)).into_iter().for_each(|ahead| page.follow(ahead));
+            }
+            // The first page named those behind it; one that came since is new.
+            (Some(asked), Some(pages)) if asked < pages => page.follow(next),
+            _ => page.next(next),
+        }
+        Ok(())
+    }
+}
+
+/// The second page, and those behind it up to the last: as it is written, with other numbers.
+fn ahead(second: &Url, last: u64) -> Vec<Url> {
+    let query = second.query().unwrap_or_default();
+    let numbered = |n: u64| {
+        let number = format!("page={n}");
+        let pairs = query.split('&').map(|pair| if pair == "page=2" { &number } else { pair });
+        let mut url = second.clone();
+        url.set_query(Some(&pairs.collect::<Vec<_>>().join("&")));
+        url
+    };
+    (2..=last).map(numbered).collect()
 }
 
 impl Lister for Pagure {
@@ -194,13 +239,7 @@ impl Lister for Pagure {
             }
             page.origin(origin)?;
         }
-        if let Some(next) = answer.pagination.next {
-            let next = at
-                .join(&next)
-                .map_err(|e| ListerError::parse(format!("at pagination.next: {next:?}")).with_source(e))?;
-            page.next(on_the_same_host(&self.projects, next)?);
-        }
-        Ok(())
+        self.go_on(at, &answer.pagination, page)
     }
 }
 
