@@ -3,7 +3,10 @@
 //! # How it lists
 //!
 //! `GET {base}/api/0/projects?per_page=N` answers `{"projects": […], "pagination": {"next": …}}`;
-//! `next` is the absolute URL of the next page, or null at the end.
+//! `next` is the absolute URL of the next page, or null at the end. Where the first page counts them
+//! (`pagination.pages`), all are named at once, so that several can be asked for at a time; a page behind the
+//! last one is empty. Each says which it is (`pagination.page`), so that a forge that gives the same
+//! page again is found out.
 //!
 //! - **Credentials**: none.
 //! - **Limits**: none known. More than 100 projects a page are refused with status 400.
@@ -23,6 +26,9 @@
 //! - asks for pages of the size that is set, and for no larger ones than the forge gives:
 //!   `pagure_asks_for_pages_of_the_size_set`, `pagure_arguments_are_checked`
 //! - goes on where `next` says, until it is null: `pagure_follows_next_until_it_is_null`
+//! - names all pages that the first one counts, and goes on behind them where there are more:
+//!   `pagure_asks_ahead_where_the_pages_are_counted`
+//! - another page than was asked for is an error: `pagure_another_page_than_asked_for_is_an_error`
 //! - keeps its own scheme, for forges behind a proxy: `pagure_keeps_its_scheme`
 //! - a next page at another host is an error: `pagure_a_next_page_elsewhere_is_an_error`
 //! - dates are UTC, whole or with a fraction, in texts or numbers: `pagure_dates_are_utc`

@@ -13,7 +13,7 @@ use super::place::{digest, edit_wishes, find, find_key, must_load, place, unqueu
 use super::rows::{Former, Listing, OriginRow, Visits, decode, encode};
 use super::seen::LastSeen;
 use crate::backend::{ChangeKind, Result};
-use crate::model::{Gone, GoneReason, NewOrigin, OriginKey, digest128};
+use crate::model::{Gone, GoneReason, NewOrigin, OriginKey, digest128_of};
 
 /// An origin's number and row.
 pub(crate) type Numbered = (u64, OriginRow);
@@ -26,7 +26,7 @@ pub(crate) struct Meant {
 }
 
 fn forge_key(lister: u32, visit_type: &str, forge_id: &str) -> K {
-    let whole = digest128(format!("{visit_type} {forge_id}").as_bytes());
+    let whole = digest128_of(&[visit_type, " ", forge_id]);
     K::new().u32(lister).bytes(&whole.first_chunk::<8>().copied().unwrap_or_default())
 }
 

@@ -38,6 +38,8 @@ mod sweep;
 mod tail;
 #[cfg(test)]
 mod tests;
+#[cfg(all(test, feature = "file"))]
+mod together;
 mod visits;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -217,7 +219,7 @@ impl<S: Kv> Engine<S> {
     }
 
     pub(crate) fn commit_page(&self, commit: PageCommit, now: Timestamp) -> Result<Committed> {
-        self.write(now, |t, ctx| commit::commit(t, ctx, commit))
+        self.write(now, |t, ctx| commit::commit(t, ctx, &commit))
     }
 
     /// Commits pages one after the other and makes them durable together, which costs little more
@@ -242,7 +244,7 @@ impl<S: Kv> Engine<S> {
         self.kv.write(|t| {
             let each = commits.iter().map(|(commit, now)| {
                 let mut ctx = Ctx::new(t, &self.options.policies, *now)?;
-                let committed = commit::commit(t, &mut ctx, commit.clone())?;
+                let committed = commit::commit(t, &mut ctx, commit)?;
                 ctx.finish(t)?;
                 Ok(committed)
             });
