@@ -25,9 +25,15 @@ pub(crate) struct Meant {
     pub(crate) renamed: bool,
 }
 
+/// Where an id is looked up: by its number where it is one, so that what a forge lists by number lies
+/// together. Of several at one place the rows tell which is meant.
 fn forge_key(lister: u32, visit_type: &str, forge_id: &str) -> K {
-    let whole = digest128_of(&[visit_type, " ", forge_id]);
-    K::new().u32(lister).bytes(&whole.first_chunk::<8>().copied().unwrap_or_default())
+    let digest = || {
+        let whole = digest128_of(&[visit_type, " ", forge_id]);
+        whole.first_chunk().copied().unwrap_or_default()
+    };
+    let place: [u8; 8] = forge_id.parse().map_or_else(|_| digest(), u64::to_be_bytes);
+    K::new().u32(lister).bytes(&place)
 }
 
 fn listing_of(row: &OriginRow, lister: u32) -> Option<&Listing> {

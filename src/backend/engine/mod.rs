@@ -62,7 +62,7 @@ use crate::transport::Standing;
 
 /// The form of the tables as a whole.
 #[cfg(any(feature = "file", test))]
-const FORM: u64 = 2;
+const FORM: u64 = 3;
 
 /// So many origins are placed again in one transaction after a change of policy.
 const AT_ONCE: usize = 1000;
@@ -92,8 +92,8 @@ impl<S: Kv> Engine<S> {
                 let what = format!("its form is {form}, this version reads up to {FORM}");
                 return Err(BackendError::new(BackendErrorKind::Newer, what));
             }
-            if form == 1 {
-                let what = "its form is 1, written before the first release";
+            if (1..FORM).contains(&form) {
+                let what = format!("its form is {form}, written before the first release");
                 return Err(BackendError::new(BackendErrorKind::Corrupt, what));
             }
             if form == 0 {

@@ -112,13 +112,14 @@ pub(crate) fn facts(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow)
         if !ctx.dated(t, listing.lister)? {
             continue;
         }
+        let trust = ctx.trust(t, listing.lister)?;
         if looked > dated {
             dated = looked;
-            facts.trust.recall = ctx.trust(t, listing.lister)?.recall;
+            facts.trust.recall = trust.recall;
         }
         if listing.last_update > newest {
             newest = listing.last_update;
-            facts.trust.precision = ctx.trust(t, listing.lister)?.precision;
+            facts.trust.precision = trust.precision;
         }
     }
     if let Some(wishes) = row.wishes.as_deref() {

@@ -1,7 +1,7 @@
 //! Tables in a file: `redb`, a copy-on-write B-tree that a crash leaves as the last commit was.
 
 use std::borrow::Cow;
-use std::ops::{Bound, ControlFlow};
+use std::ops::{Bound, ControlFlow, Deref};
 use std::path::Path;
 use std::sync::{RwLock, RwLockReadGuard};
 use std::time::SystemTime;
@@ -176,11 +176,31 @@ fn io_error(what: &str, e: io::Error) -> BackendError {
     BackendError::new(kind, format!("{what}: {e}")).with_source(e)
 }
 
-fn full_key(table: u8, key: &[u8]) -> Vec<u8> {
-    let mut full = Vec::with_capacity(key.len() + 1);
-    full.push(table);
-    full.extend(key);
-    full
+/// A key behind the byte of its table: in place where it is short, as nearly all are.
+struct FullKey {
+    len: usize,
+    short: [u8; SHORT],
+    long: Vec<u8>,
+}
+
+const SHORT: usize = 32;
+
+impl FullKey {
+    fn new(table: u8, key: &[u8]) -> Self {
+        let mut full = Self { len: key.len() + 1, short: [table; SHORT], long: Vec::new() };
+        match full.short.get_mut(1..full.len) {
+            Some(room) => room.copy_from_slice(key),
+            None => full.long = [&[table], key].concat(),
+        }
+        full
+    }
+}
+
+impl Deref for FullKey {
+    type Target = [u8];
+    fn deref(&self) -> &[u8] {
+        self.short.get(..self.len).unwrap_or(&self.long)
+    }
 }
 
 struct Reader<'t> {
@@ -232,13 +252,13 @@ fn get<'a>(
     table: u8,
     key: &[u8],
 ) -> Result<Option<Cow<'a, [u8]>>> {
-    let key = full_key(table, key);
+    let key = FullKey::new(table, key);
     if SCATTERED.contains(&table)
-        && let Some(said) = tail.entries.get(&key)
+        && let Some(said) = tail.entries.get(&*key)
     {
         return Ok(said.as_deref().map(Cow::Borrowed));
     }
-    let found = from.get(key.as_slice()).map_err(failed)?;
+    let found = from.get(&*key).map_err(failed)?;
     Ok(found.map(|value| Cow::Owned(value.value().to_vec())))
 }
 
@@ -251,14 +271,14 @@ fn scan(
     if to.is_some_and(|to| to <= from) {
         return Ok(());
     }
-    let from = full_key(table, from);
-    let to = to.map_or_else(|| vec![table.saturating_add(1)], |to| full_key(table, to));
+    let from = FullKey::new(table, from);
+    let to = to.map_or_else(|| FullKey::new(table.saturating_add(1), &[]), |to| FullKey::new(table, to));
     let mut visit = |key: &[u8], value: &[u8]| {
         let key = key.split_first().map_or(&[][..], |(_, key)| key);
         visit(key, value)
     };
     let tree = |visit: &mut Visitor<'_>| {
-        let range = (Bound::Included(from.as_slice()), Bound::Excluded(to.as_slice()));
+        let range = (Bound::Included(&*from), Bound::Excluded(&*to));
         for entry in of.range::<&[u8]>(range).map_err(failed)? {
             let (key, value) = entry.map_err(failed)?;
             if visit(key.value(), value.value())?.is_break() {
@@ -296,21 +316,21 @@ impl KvRead for Writer<'_> {
 
 impl KvTxn for Writer<'_> {
     fn put(&mut self, table: u8, key: &[u8], value: &[u8]) -> Result<()> {
-        let key = full_key(table, key);
+        let key = FullKey::new(table, key);
         if SCATTERED.contains(&table) {
-            self.tail.say(key, Some(value.to_vec()));
+            self.tail.say(key.to_vec(), Some(value.to_vec()));
         } else {
-            self.table.insert(key.as_slice(), value).map_err(failed)?;
+            self.table.insert(&*key, value).map_err(failed)?;
         }
         Ok(())
     }
 
     fn delete(&mut self, table: u8, key: &[u8]) -> Result<()> {
-        let key = full_key(table, key);
+        let key = FullKey::new(table, key);
         if SCATTERED.contains(&table) {
-            self.tail.say(key, None);
+            self.tail.say(key.to_vec(), None);
         } else {
-            self.table.remove(key.as_slice()).map_err(failed)?;
+            self.table.remove(&*key).map_err(failed)?;
         }
         Ok(())
     }
