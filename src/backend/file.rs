@@ -34,7 +34,12 @@ const TOGETHER: usize = 64;
 /// A store in one file, durable and for one process at a time. What a method has answered is on the
 /// disk, but for the short leases of cursors, which a crash ends anyway.
 ///
-/// A thread of its own works on the file, so that no executor is blocked and any runtime will do.
+/// A thread of its own works on the file, so that no executor is blocked and any runtime will do. Pages
+/// whose commits wait for each other are written together, and answered when they are on the disk.
+///
+/// A new file is made under another name beside it (`NAME.new-…`, left behind by a kill at that moment)
+/// and gets its own when it is whole.
+///
 /// Clones share it; dropping the last one waits for the work at hand and closes the file.
 ///
 /// ```

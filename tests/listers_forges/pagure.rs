@@ -1,7 +1,7 @@
 //! Pagure.
 
 use http::Method;
-use lamplighter::lister::{Coverage, FollowKind, Lister, ListerErrorKind, Mode, PageBatch, Registry};
+use lamplighter::lister::{Coverage, Follow, FollowKind, Lister, ListerErrorKind, Mode, PageBatch, Registry};
 use lamplighter::listers::Pagure;
 use lamplighter::transport::{Auth, Response};
 use serde_json::{Value, json};
@@ -76,9 +76,11 @@ fn counted(at: u64, pages: u64, next: Option<u64>) -> (Vec<String>, Vec<String>)
     let body =
         json!({ "projects": [], "pagination": { "next": next.map(url_of), "page": at, "pages": pages } });
     let batch = read(&pagure(), &asked, answer(asked.as_str(), body.to_string())).unwrap();
-    let chain = nexts(&batch).iter().map(|u| u.as_str().unwrap().to_owned()).collect();
-    let ahead = batch.follows.iter().filter(|f| f.kind == FollowKind::Follow);
-    (chain, ahead.map(|f| f.cursor.as_str().unwrap().to_owned()).collect())
+    let (ahead, chain): (Vec<_>, Vec<_>) =
+        batch.follows.into_iter().partition(|f| f.kind == FollowKind::Follow);
+    assert!(chain.iter().all(|f| f.kind == FollowKind::Next { part: None }));
+    let urls = |of: Vec<Follow>| of.iter().map(|f| f.cursor.as_str().unwrap().to_owned()).collect();
+    (urls(chain), urls(ahead))
 }
 
 #[test]

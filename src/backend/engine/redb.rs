@@ -278,10 +278,10 @@ fn scan(
         visit(key, value)
     };
     let tree = |visit: &mut Visitor<'_>| {
-        let range = (Bound::Included(&*from), Bound::Excluded(&*to));
-        for entry in of.range::<&[u8]>(range).map_err(failed)? {
+        // Most scans end after an entry or none: to look for the end would cost as much as the beginning.
+        for entry in of.range::<&[u8]>((Bound::Included(&*from), Bound::Unbounded)).map_err(failed)? {
             let (key, value) = entry.map_err(failed)?;
-            if visit(key.value(), value.value())?.is_break() {
+            if key.value() >= &*to || visit(key.value(), value.value())?.is_break() {
                 break;
             }
         }
