@@ -22,10 +22,12 @@ use crate::model::{
 };
 use crate::policy::Policies;
 
+type Work = Box<dyn FnOnce(&Engine<RedbKv>) + Send>;
+
 /// What the thread of the file is asked to do.
 enum Job {
     Page(Box<(PageCommit, Timestamp)>, oneshot::Sender<Result<Committed>>),
-    Other(Box<dyn FnOnce(&Engine<RedbKv>) + Send>),
+    Other(Work),
 }
 
 /// So many of them are taken at a time, at most.

@@ -174,7 +174,9 @@ impl Pagure {
         let pages = told.pages.filter(|_| told.page.is_some());
         match (asked, pages) {
             (Some(1), Some(pages)) if pages > 1 => {
-                ahead(&next, pages.min(MOST_AHEAD)).into_iter().for_each(|ahead| page.follow(ahead));
+                for ahead in ahead(&next, pages.min(MOST_AHEAD)) {
+                    page.follow(ahead);
+                }
             }
             // The first page named those behind it; one that came since is new.
             (Some(asked), Some(pages)) if asked < pages => page.follow(next),

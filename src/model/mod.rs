@@ -25,7 +25,7 @@ pub(crate) fn digest128(of: &[u8]) -> [u8; 16] {
 
 /// [`digest128`] of texts, one behind the other.
 pub(crate) fn digest128_of(texts: &[&str]) -> [u8; 16] {
-    half(texts.iter().fold(sha2::Sha256::new(), |hash, text| hash.chain_update(text)))
+    half(texts.iter().fold(sha2::Sha256::new(), sha2::Digest::chain_update))
 }
 
 /// [`digest128`] of what a hash has been fed.

@@ -38,7 +38,8 @@ mod sweep;
 mod tail;
 #[cfg(test)]
 mod tests;
-#[cfg(all(test, feature = "file"))]
+#[cfg(test)]
+#[cfg(feature = "file")]
 mod together;
 mod visits;
 

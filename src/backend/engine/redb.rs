@@ -1,7 +1,7 @@
 //! Tables in a file: `redb`, a copy-on-write B-tree that a crash leaves as the last commit was.
 
 use std::borrow::Cow;
-use std::ops::{Bound, ControlFlow, Deref};
+use std::ops::{Bound, ControlFlow};
 use std::path::Path;
 use std::sync::{RwLock, RwLockReadGuard};
 use std::time::SystemTime;
@@ -12,7 +12,7 @@ use redb::{
     StorageError, Table, TableDefinition,
 };
 
-use super::keys;
+use super::keys::{self, K};
 use super::kv::{Kv, KvRead, KvTxn, Visitor};
 use super::tail::{Tail, merged};
 use crate::backend::{BackendError, BackendErrorKind, Result};
@@ -176,31 +176,9 @@ fn io_error(what: &str, e: io::Error) -> BackendError {
     BackendError::new(kind, format!("{what}: {e}")).with_source(e)
 }
 
-/// A key behind the byte of its table: in place where it is short, as nearly all are.
-struct FullKey {
-    len: usize,
-    short: [u8; SHORT],
-    long: Vec<u8>,
-}
-
-const SHORT: usize = 32;
-
-impl FullKey {
-    fn new(table: u8, key: &[u8]) -> Self {
-        let mut full = Self { len: key.len() + 1, short: [table; SHORT], long: Vec::new() };
-        match full.short.get_mut(1..full.len) {
-            Some(room) => room.copy_from_slice(key),
-            None => full.long = [&[table], key].concat(),
-        }
-        full
-    }
-}
-
-impl Deref for FullKey {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        self.short.get(..self.len).unwrap_or(&self.long)
-    }
+/// A key behind the byte of its table.
+fn full_key(table: u8, key: &[u8]) -> K {
+    K::new().u8(table).bytes(key)
 }
 
 struct Reader<'t> {
@@ -252,7 +230,7 @@ fn get<'a>(
     table: u8,
     key: &[u8],
 ) -> Result<Option<Cow<'a, [u8]>>> {
-    let key = FullKey::new(table, key);
+    let key = full_key(table, key);
     if SCATTERED.contains(&table)
         && let Some(said) = tail.entries.get(&*key)
     {
@@ -271,8 +249,8 @@ fn scan(
     if to.is_some_and(|to| to <= from) {
         return Ok(());
     }
-    let from = FullKey::new(table, from);
-    let to = to.map_or_else(|| FullKey::new(table.saturating_add(1), &[]), |to| FullKey::new(table, to));
+    let from = full_key(table, from);
+    let to = to.map_or_else(|| full_key(table.saturating_add(1), &[]), |to| full_key(table, to));
     let mut visit = |key: &[u8], value: &[u8]| {
         let key = key.split_first().map_or(&[][..], |(_, key)| key);
         visit(key, value)
@@ -316,7 +294,7 @@ impl KvRead for Writer<'_> {
 
 impl KvTxn for Writer<'_> {
     fn put(&mut self, table: u8, key: &[u8], value: &[u8]) -> Result<()> {
-        let key = FullKey::new(table, key);
+        let key = full_key(table, key);
         if SCATTERED.contains(&table) {
             self.tail.say(key.to_vec(), Some(value.to_vec()));
         } else {
@@ -326,7 +304,7 @@ impl KvTxn for Writer<'_> {
     }
 
     fn delete(&mut self, table: u8, key: &[u8]) -> Result<()> {
-        let key = FullKey::new(table, key);
+        let key = full_key(table, key);
         if SCATTERED.contains(&table) {
             self.tail.say(key.to_vec(), None);
         } else {
