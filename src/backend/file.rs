@@ -1,6 +1,7 @@
 //! The store in one file.
 
 use std::fmt;
+use std::iter;
 use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
@@ -21,12 +22,26 @@ use crate::model::{
 };
 use crate::policy::Policies;
 
-type Job = Box<dyn FnOnce(&Engine<RedbKv>) + Send>;
+type Work = Box<dyn FnOnce(&Engine<RedbKv>) + Send>;
+
+/// What the thread of the file is asked to do.
+enum Job {
+    Page(Box<(PageCommit, Timestamp)>, oneshot::Sender<Result<Committed>>),
+    Other(Work),
+}
+
+/// So many of them are taken at a time, at most.
+const TOGETHER: usize = 64;
 
 /// A store in one file, durable and for one process at a time. What a method has answered is on the
 /// disk, but for the short leases of cursors, which a crash ends anyway.
 ///
-/// A thread of its own works on the file, so that no executor is blocked and any runtime will do.
+/// A thread of its own works on the file, so that no executor is blocked and any runtime will do. Pages
+/// whose commits wait for each other are written together, and answered when they are on the disk.
+///
+/// A new file is made under another name beside it (`NAME.new-…`, left behind by a kill at that moment)
+/// and gets its own when it is whole.
+///
 /// Clones share it; dropping the last one waits for the work at hand and closes the file.
 ///
 /// ```
@@ -95,11 +110,7 @@ impl FileStore {
         let (jobs, queue) = mpsc::channel::<Job>();
         let thread = std::thread::Builder::new()
             .name("lamplighter-file".to_owned())
-            .spawn(move || {
-                for job in queue {
-                    job(&engine);
-                }
-            })
+            .spawn(move || work(&engine, &queue))
             .map_err(|e| {
                 BackendError::new(BackendErrorKind::Unavailable, "no thread to be had").with_source(e)
             })?;
@@ -111,18 +122,48 @@ impl FileStore {
         &self,
         f: impl FnOnce(&Engine<RedbKv>) -> Result<R> + Send + 'static,
     ) -> Result<R> {
-        let stopped =
-            || BackendError::new(BackendErrorKind::Unavailable, "the thread of the file has stopped");
         let (answer, answered) = oneshot::channel();
-        let job: Job = Box::new(move |engine| {
+        self.ask(Job::Other(Box::new(move |engine| {
             // Nobody waits any more: what was done is done.
             let _ = answer.send(f(engine));
-        });
-        {
-            let jobs = self.worker.jobs.lock().map_err(|_| stopped())?;
-            jobs.as_ref().ok_or_else(stopped)?.send(job).map_err(|_| stopped())?;
-        }
+        })))?;
         answered.await.map_err(|_| stopped())?
+    }
+
+    async fn commit(&self, commit: PageCommit, now: Timestamp) -> Result<Committed> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Job::Page(Box::new((commit, now)), answer))?;
+        answered.await.map_err(|_| stopped())?
+    }
+
+    fn ask(&self, job: Job) -> Result<()> {
+        let jobs = self.worker.jobs.lock().map_err(|_| stopped())?;
+        jobs.as_ref().ok_or_else(stopped)?.send(job).map_err(|_| stopped())
+    }
+}
+
+fn stopped() -> BackendError {
+    BackendError::new(BackendErrorKind::Unavailable, "the thread of the file has stopped")
+}
+
+/// Does what is asked for, until nobody can ask any more. Pages that wait are committed together,
+/// behind whatever else waits with them: none of those who wait was told that his was first.
+fn work(engine: &Engine<RedbKv>, queue: &mpsc::Receiver<Job>) {
+    while let Ok(first) = queue.recv() {
+        let (mut commits, mut answers) = (Vec::new(), Vec::new());
+        for job in iter::once(first).chain(queue.try_iter()).take(TOGETHER) {
+            match job {
+                Job::Other(job) => job(engine),
+                Job::Page(page, answer) => {
+                    commits.push(*page);
+                    answers.push(answer);
+                }
+            }
+        }
+        for (answer, committed) in answers.into_iter().zip(engine.commit_pages(commits)) {
+            // Nobody waits any more: what was done is done.
+            let _ = answer.send(committed);
+        }
     }
 }
 

@@ -62,6 +62,10 @@ impl MemoryStore {
     async fn run<R>(&self, f: impl FnOnce(&Engine<MemKv>) -> Result<R>) -> Result<R> {
         f(&self.engine)
     }
+
+    async fn commit(&self, commit: PageCommit, now: Timestamp) -> Result<Committed> {
+        self.run(|e| e.commit_page(commit, now)).await
+    }
 }
 
 impl Default for MemoryStore {

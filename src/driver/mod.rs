@@ -50,9 +50,10 @@ mod report;
 mod stream;
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt, TryFutureExt};
 use tracing::Instrument;
 
 pub use crate::transport::SystemClock;
@@ -65,7 +66,8 @@ pub use report::RunReport;
 pub use stream::{Listed, listing};
 
 use crate::backend::{
-    BackendErrorKind, Begun, Candidate, EndRun, GapQuery, NewState, RunOutcome, RunPlan, RunStore,
+    BackendErrorKind, Begun, Candidate, EndRun, GapQuery, NewState, PendingCursor, RunOutcome, RunPlan,
+    RunStore,
 };
 use crate::lister::{Mode, PageSource, RunInfo};
 use crate::model::{JsonObject, ListerRecord};
@@ -209,42 +211,62 @@ impl Driver {
         })
     }
 
-    /// Reads pages until none is pending, or it is told to stop.
+    /// Reads pages until none is pending, or it is told to stop. While some are committed and cursors
+    /// are claimed, others are asked for.
     async fn read_pages(
         &self,
         run: &Run,
         options: &RunOptions,
         tally: &mut Tally,
     ) -> Result<Ending, RunError> {
-        let mut in_flight = FuturesUnordered::new();
+        let mut under_way = FuturesUnordered::new();
+        let (mut pages, mut claiming) = (0, false);
+        // Whether there may be cursors that no claim has looked for.
+        let mut unclaimed = true;
         let mut ending = Ending::Drained;
         loop {
-            let room = options.concurrency.max(1).saturating_sub(in_flight.len());
+            let room = options.concurrency.max(1).saturating_sub(pages);
             let budget = options.max_pages.map_or(u64::MAX, |max| max.saturating_sub(tally.asked));
             let want = room.min(usize::try_from(budget).unwrap_or(usize::MAX));
-            if want > 0 && matches!(ending, Ending::Drained) && !self.stop.is_stopped() {
-                let cursors = self
-                    .store
-                    .claim_cursors(run.ticket, want, options.cursor_lease, self.clock.now())
-                    .await?;
-                tally.asked += cursors.len() as u64;
-                in_flight.extend(cursors.into_iter().map(|cursor| run.page(cursor)));
+            let goes_on = matches!(ending, Ending::Drained) && !self.stop.is_stopped();
+            if want > 0 && unclaimed && !claiming && goes_on {
+                (claiming, unclaimed) = (true, false);
+                under_way.push(self.claim(run, want, options.cursor_lease).left_future());
             }
-            let Some(page) = in_flight.next().await else { return Ok(ending) };
-            match page? {
-                PageEnd::Committed { end, committed, aside, place } => {
-                    tally.add(&end, &committed, aside);
-                    self.observer.event(&Event::Page {
-                        place,
-                        gap: end.gap_reason().map(str::to_owned),
-                        committed,
-                        pages: tally.pages,
-                    });
+            let Some(step) = under_way.next().await else { return Ok(ending) };
+            match step? {
+                Step::Claimed { wanted, cursors } => {
+                    claiming = false;
+                    unclaimed |= cursors.len() == wanted;
+                    pages += cursors.len();
+                    tally.asked += cursors.len() as u64;
+                    under_way
+                        .extend(cursors.into_iter().map(|c| run.page(c).map_ok(Step::Page).right_future()));
                 }
-                PageEnd::Restart => ending = Ending::Restart,
-                PageEnd::Abort(why) => ending = Ending::Aborted(why),
+                Step::Page(end) => {
+                    pages = pages.saturating_sub(1);
+                    unclaimed = true;
+                    match end {
+                        PageEnd::Committed { end, committed, aside, place } => {
+                            tally.add(&end, &committed, aside);
+                            self.observer.event(&Event::Page {
+                                place,
+                                gap: end.gap_reason().map(str::to_owned),
+                                committed,
+                                pages: tally.pages,
+                            });
+                        }
+                        PageEnd::Restart => ending = Ending::Restart,
+                        PageEnd::Abort(why) => ending = Ending::Aborted(why),
+                    }
+                }
             }
         }
+    }
+
+    async fn claim(&self, run: &Run, wanted: usize, lease: Duration) -> Result<Step, RunError> {
+        let cursors = self.store.claim_cursors(run.ticket, wanted, lease, self.clock.now()).await?;
+        Ok(Step::Claimed { wanted, cursors })
     }
 
     async fn end(
@@ -318,6 +340,12 @@ fn new_state(
     };
     let state = joined.as_object().cloned().unwrap_or_else(JsonObject::new);
     Ok(Some(NewState::new(state, source.state_form(), lister.revision)))
+}
+
+/// One of the things under way has come to its end.
+enum Step {
+    Claimed { wanted: usize, cursors: Vec<PendingCursor> },
+    Page(PageEnd),
 }
 
 /// How the reading of pages ended.

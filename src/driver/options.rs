@@ -20,7 +20,8 @@ pub struct RunOptions {
     pub restart: bool,
     /// Stop after so many cursors, and leave the run open.
     pub max_pages: Option<u64>,
-    /// Requests at a time. Four by default; the transport limits them per host as well.
+    /// Pages under way at a time, from the request to the commit: so many a kill may cause to be asked for
+    /// again. Four by default; the transport limits the requests of each host as well.
     pub concurrency: usize,
     /// For how long a cursor belongs to this driver. Longer than any request may take.
     pub cursor_lease: Duration,
@@ -83,7 +84,7 @@ impl RunOptions {
         self
     }
 
-    /// Requests at a time.
+    /// Pages under way at a time.
     #[must_use]
     pub fn with_concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency;

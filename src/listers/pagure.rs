@@ -3,7 +3,10 @@
 //! # How it lists
 //!
 //! `GET {base}/api/0/projects?per_page=N` answers `{"projects": […], "pagination": {"next": …}}`;
-//! `next` is the absolute URL of the next page, or null at the end.
+//! `next` is the absolute URL of the next page, or null at the end. Where the first page counts them
+//! (`pagination.pages`), all are named at once, so that several can be asked for at a time; a page behind the
+//! last one is empty. Each says which it is (`pagination.page`), so that a forge that gives the same
+//! page again is found out.
 //!
 //! - **Credentials**: none.
 //! - **Limits**: none known. More than 100 projects a page are refused with status 400.
@@ -23,6 +26,9 @@
 //! - asks for pages of the size that is set, and for no larger ones than the forge gives:
 //!   `pagure_asks_for_pages_of_the_size_set`, `pagure_arguments_are_checked`
 //! - goes on where `next` says, until it is null: `pagure_follows_next_until_it_is_null`
+//! - names all pages that the first one counts, and goes on behind them where there are more:
+//!   `pagure_asks_ahead_where_the_pages_are_counted`
+//! - another page than was asked for is an error: `pagure_another_page_than_asked_for_is_an_error`
 //! - keeps its own scheme, for forges behind a proxy: `pagure_keeps_its_scheme`
 //! - a next page at another host is an error: `pagure_a_next_page_elsewhere_is_an_error`
 //! - dates are UTC, whole or with a fraction, in texts or numbers: `pagure_dates_are_utc`
@@ -41,13 +47,16 @@ use url::Url;
 use super::{location, on_the_same_host, under};
 use crate::lister::{
     Arguments, ConfigError, Entry, Fact, Lister, ListerError, Page, PageSource, Parameter, ParameterKind,
-    RunInfo, Source, base_url, seconds_date,
+    RunInfo, Source, base_url, query_param, seconds_date,
 };
 use crate::model::{NewOrigin, VisitType};
 use crate::transport::{Request, Response};
 
 /// More are refused upstream.
 const LARGEST_PAGE: u64 = 100;
+
+/// So many pages are named at once; where there are more, the last of them names the next.
+const MOST_AHEAD: u64 = 10_000;
 
 /// Lists a Pagure. See the [module](self).
 ///
@@ -81,6 +90,8 @@ struct Pagination {
     // Null ends the listing; absent is an answer of some other kind.
     #[serde(deserialize_with = "Option::deserialize")]
     next: Option<String>,
+    page: Option<u64>,
+    pages: Option<u64>,
 }
 
 #[derive(Deserialize)]
@@ -144,6 +155,48 @@ impl Pagure {
     fn origin(&self, fullname: &str) -> String {
         format!("{}/{fullname}", self.base)
     }
+
+    /// Names the pages that follow: from the first one all that the forge counts, else the next.
+    fn go_on(&self, at: &Url, told: &Pagination, page: &mut Page<Url>) -> Result<(), ListerError> {
+        let asked = query_param(at, "page").map_or(Some(1), |n| n.parse().ok());
+        if let (Some(asked), Some(got)) = (asked, told.page)
+            && asked != got
+        {
+            return Err(ListerError::parse(format!(
+                "at pagination.page: page {got}, and {asked} was asked for"
+            )));
+        }
+        let Some(next) = &told.next else { return Ok(()) };
+        let next = at
+            .join(next)
+            .map_err(|e| ListerError::parse(format!("at pagination.next: {next:?}")).with_source(e))?;
+        let next = on_the_same_host(&self.projects, next)?;
+        let pages = told.pages.filter(|_| told.page.is_some());
+        match (asked, pages) {
+            (Some(1), Some(pages)) if pages > 1 => {
+                for ahead in ahead(&next, pages.min(MOST_AHEAD)) {
+                    page.follow(ahead);
+                }
+            }
+            // The first page named those behind it; one that came since is new.
+            (Some(asked), Some(pages)) if asked < pages => page.follow(next),
+            _ => page.next(next),
+        }
+        Ok(())
+    }
+}
+
+/// The second page, and those behind it up to the last: as it is written, with other numbers.
+fn ahead(second: &Url, last: u64) -> Vec<Url> {
+    let query = second.query().unwrap_or_default();
+    let numbered = |n: u64| {
+        let number = format!("page={n}");
+        let pairs = query.split('&').map(|pair| if pair == "page=2" { &number } else { pair });
+        let mut url = second.clone();
+        url.set_query(Some(&pairs.collect::<Vec<_>>().join("&")));
+        url
+    };
+    (2..=last).map(numbered).collect()
 }
 
 impl Lister for Pagure {
@@ -194,13 +247,7 @@ impl Lister for Pagure {
             }
             page.origin(origin)?;
         }
-        if let Some(next) = answer.pagination.next {
-            let next = at
-                .join(&next)
-                .map_err(|e| ListerError::parse(format!("at pagination.next: {next:?}")).with_source(e))?;
-            page.next(on_the_same_host(&self.projects, next)?);
-        }
-        Ok(())
+        self.go_on(at, &answer.pagination, page)
     }
 }
 

@@ -23,6 +23,11 @@ pub(crate) fn digest128(of: &[u8]) -> [u8; 16] {
     half(sha2::Sha256::new_with_prefix(of))
 }
 
+/// [`digest128`] of texts, one behind the other.
+pub(crate) fn digest128_of(texts: &[&str]) -> [u8; 16] {
+    half(texts.iter().fold(sha2::Sha256::new(), sha2::Digest::chain_update))
+}
+
 /// [`digest128`] of what a hash has been fed.
 pub(crate) fn half(hash: sha2::Sha256) -> [u8; 16] {
     let whole = hash.finalize();

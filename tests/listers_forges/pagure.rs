@@ -1,7 +1,7 @@
 //! Pagure.
 
 use http::Method;
-use lamplighter::lister::{Coverage, Lister, ListerErrorKind, Mode, PageBatch, Registry};
+use lamplighter::lister::{Coverage, Follow, FollowKind, Lister, ListerErrorKind, Mode, PageBatch, Registry};
 use lamplighter::listers::Pagure;
 use lamplighter::transport::{Auth, Response};
 use serde_json::{Value, json};
@@ -67,6 +67,46 @@ fn pagure_follows_next_until_it_is_null() {
     assert_eq!(nexts(&relative), [&json!("https://pagure.example/api/0/projects?page=4")]);
     let batch = pagure_page(&one);
     assert_eq!((batch.origins.len(), batch.follows.len(), batch.marks.len()), (1, 0, 0));
+}
+
+/// What page `at` of `pages` says, and which cursors follow from it: next ones, and independent ones.
+fn counted(at: u64, pages: u64, next: Option<u64>) -> (Vec<String>, Vec<String>) {
+    let url_of = |n: u64| format!("https://pagure.example/api/0/projects?page={n}&per_page=100&x=%C3%A9");
+    let asked = if at == 1 { pagure().start(&run(Mode::Full)).remove(0) } else { url(&url_of(at)) };
+    let body =
+        json!({ "projects": [], "pagination": { "next": next.map(url_of), "page": at, "pages": pages } });
+    let batch = read(&pagure(), &asked, answer(asked.as_str(), body.to_string())).unwrap();
+    let (ahead, chain): (Vec<_>, Vec<_>) =
+        batch.follows.into_iter().partition(|f| f.kind == FollowKind::Follow);
+    assert!(chain.iter().all(|f| f.kind == FollowKind::Next { part: None }));
+    let urls = |of: Vec<Follow>| of.iter().map(|f| f.cursor.as_str().unwrap().to_owned()).collect();
+    (urls(chain), urls(ahead))
+}
+
+#[test]
+fn pagure_asks_ahead_where_the_pages_are_counted() {
+    let pages = |numbers: std::ops::RangeInclusive<u64>| -> Vec<String> {
+        let url_of = |n| format!("https://pagure.example/api/0/projects?page={n}&per_page=100&x=%C3%A9");
+        numbers.map(url_of).collect()
+    };
+    assert_eq!(counted(1, 4, Some(2)), (vec![], pages(2..=4)), "as the forge writes them");
+    assert_eq!(counted(1, 1, None), (vec![], vec![]));
+    assert_eq!(counted(3, 4, Some(4)), (vec![], pages(4..=4)), "which is known already");
+    assert_eq!(counted(4, 4, None), (vec![], vec![]));
+    assert_eq!(counted(4, 5, Some(5)), (vec![], pages(5..=5)), "one came since the first page");
+    assert_eq!(counted(4, 4, Some(4)), (pages(4..=4), vec![]), "the last one goes on: a chain, and a loop");
+    assert_eq!(counted(1, 0, Some(2)), (pages(2..=2), vec![]), "a count that cannot be");
+    assert_eq!(counted(1, 1_000_000, Some(2)).1, pages(2..=10_000), "and then one after the other");
+    assert_eq!(counted(10_000, 1_000_000, Some(10_001)).1, pages(10_001..=10_001));
+}
+
+#[test]
+fn pagure_another_page_than_asked_for_is_an_error() {
+    let body =
+        |page: u64| json!({ "projects": [], "pagination": { "next": null, "page": page, "pages": 9 } });
+    assert!(read(&pagure(), &pagure_at(), answer(pagure_at().as_str(), body(2).to_string())).is_ok());
+    let words = ["pagination.page", "page 1", "2 was asked for"];
+    assert_fails(&pagure(), &pagure_at(), &body(1).to_string(), ListerErrorKind::Parse, &words);
 }
 
 #[test]

@@ -48,9 +48,9 @@ struct Sight {
 }
 
 /// Commits a page, or the beginning of one.
-pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: PageCommit) -> Result<Committed> {
-    let PageCommit { run: ticket, cursor: right, batch, end, candidate, validator, place } = commit;
-    let run = runs::fence(t, ticket)?;
+pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: &PageCommit) -> Result<Committed> {
+    let PageCommit { run: ticket, cursor: right, candidate, validator, place, .. } = commit;
+    let run = runs::fence(t, *ticket)?;
     let (of, id) = (ticket.run.0, right.cursor.0);
     let pending: Option<PendingRow> =
         t.get(keys::PENDING, &keys::pair(of, id))?.map(|b| decode(&b)).transpose()?;
@@ -69,46 +69,48 @@ pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: PageCommit) -
         run,
     };
     let mut empty = 0;
-    let mut end = end;
-    let mut batch = batch;
-    if let Some(CursorEnd::Done(page)) = &end {
+    let mut end = commit.end.as_ref();
+    let mut batch = &commit.batch;
+    let (a_loop, only_parts);
+    if let Some(CursorEnd::Done(page)) = end {
         match frontier::judge(t, of, &cursor, page)? {
             Ok(n) => empty = n,
             Err(reason) => {
                 let reason = frontier::at_place(place.as_deref(), reason);
-                end = Some(CursorEnd::Gap { kind: GapKind::Loop, reason });
-                batch = PageBatch { parts: batch.parts, ..PageBatch::default() };
+                a_loop = CursorEnd::Gap { kind: GapKind::Loop, reason };
+                only_parts = PageBatch { parts: batch.parts.clone(), ..PageBatch::default() };
+                (end, batch) = (Some(&a_loop), &only_parts);
             }
         }
     }
     // A page that repeats another one has no say in the state either.
     let looped = matches!(end, Some(CursorEnd::Gap { kind: GapKind::Loop, .. }));
-    if let Some(candidate) = candidate.filter(|_| !looped) {
-        runs::swap_candidate(t, of, &candidate)?;
+    if let Some(candidate) = candidate.as_ref().filter(|_| !looped) {
+        runs::swap_candidate(t, of, candidate)?;
     }
-    let said = read_parts(t, &mut work, id, &mut cursor, &batch, end.as_ref())?;
+    let said = read_parts(t, &mut work, id, &mut cursor, batch, end)?;
     let lister = work.run.lister;
     if batch.origins.iter().any(|s| s.origin.last_update.is_some()) {
         ctx.set_dated(t, lister)?;
     }
-    let (sights, left_out) = sights(t, lister, batch.origins)?;
+    let (sights, left_out) = sights(t, lister, &batch.origins)?;
     work.run.record.skipped += left_out;
     for sight in sights {
         see(t, ctx, &mut work, sight)?;
     }
-    for (key, reason) in batch.gone {
-        vanish(t, ctx, &mut work, &key, reason)?;
+    for (key, reason) in &batch.gone {
+        vanish(t, ctx, &mut work, key, *reason)?;
     }
     work.run.record.skipped += batch.skips.len() as u64;
     work.run.record.filtered.add(batch.filtered);
-    let asked = frontier::Asked { id, row: &cursor, end: end.as_ref(), place: place.as_deref() };
+    let asked = frontier::Asked { id, row: &cursor, end, place: place.as_deref() };
     for follow in &batch.follows {
         frontier::follow(t, ctx, &mut work, &asked, follow)?;
     }
-    if let Some(end) = &end {
+    if let Some(end) = end {
         finish(t, ctx, &mut work, id, &mut cursor, end, empty, &said)?;
         if let (Some((key, validator)), true) = (validator, matches!(end, CursorEnd::Done(_))) {
-            runs::store_validator(t, lister, &key, validator)?;
+            runs::store_validator(t, lister, key, validator.clone())?;
         }
     }
     close(t, ctx, work)
@@ -182,59 +184,60 @@ fn read_parts(
 /// Puts together what a page says of each origin, in the order of first sight: of own facts the
 /// last counts, pieces of parts add up. Of two URLs of one forge id the last counts; the other one
 /// is left out, and told of.
-fn sights(t: &mut dyn KvTxn, lister: u32, seen: Vec<Sighting>) -> Result<(Vec<Sight>, u64)> {
-    let mut places: HashMap<OriginKey, usize> = HashMap::with_capacity(seen.len());
+fn sights(t: &mut dyn KvTxn, lister: u32, seen: &[Sighting]) -> Result<(Vec<Sight>, u64)> {
+    let mut places: HashMap<(&str, &VisitType), usize> = HashMap::with_capacity(seen.len());
     let mut sights: Vec<Sight> = Vec::with_capacity(seen.len());
-    for Sighting { mut origin, part, left_out } in seen {
-        let mut reading = Reading { last_update: origin.last_update, artifacts: Vec::new() };
-        let artifacts = std::mem::take(&mut origin.artifacts);
-        let pieces = artifacts.iter().map(Piece::new).collect::<Result<Vec<_>>>()?;
+    for Sighting { origin: said, part, left_out } in seen {
+        let pieces = said.artifacts.iter().map(Piece::new).collect::<Result<Vec<_>>>()?;
+        let mut reading = Reading { last_update: said.last_update, artifacts: Vec::new() };
         reading.add(Reading { last_update: None, artifacts: pieces });
-        let part = match part {
-            Some(part) => Some(parts::number(t, lister, &part)?),
-            None => {
-                assemble(&mut origin.extra_loader_arguments, &reading)?;
-                None
-            }
+        let part = part.as_deref().map(|part| parts::number(t, lister, part)).transpose()?;
+        let mut origin = said.clone();
+        if part.is_none() {
+            assemble(&mut origin.extra_loader_arguments, &reading)?;
+        }
+        let at = *places.entry((&said.url, &said.visit_type)).or_insert(sights.len());
+        let known = sights.get_mut(at);
+        let earlier = known.as_ref().filter(|sight| sight.outside).and_then(|s| s.origin.last_update);
+        origin.last_update = origin.last_update.filter(|_| part.is_none()).or(earlier);
+        let outside = part.is_none();
+        let Some(sight) = known else {
+            let readings = part.map(|part| (part, reading)).into_iter().collect();
+            sights.push(Sight { origin, readings, outside, left_out: *left_out });
+            continue;
         };
-        let at = *places.entry(origin.key()).or_insert(sights.len());
-        if at == sights.len() {
-            sights.push(Sight { origin: origin.clone(), readings: Vec::new(), outside: false, left_out });
-        }
-        let Some(sight) = sights.get_mut(at) else { continue };
-        match part {
-            Some(part) => {
-                origin.last_update = sight.outside.then_some(sight.origin.last_update).flatten();
-                match sight.readings.iter_mut().find(|(p, _)| *p == part) {
-                    Some((_, known)) => known.add(reading),
-                    None => sight.readings.push((part, reading)),
-                }
-            }
-            None => {
-                let earlier = sight.outside.then_some(sight.origin.last_update).flatten();
-                origin.last_update = origin.last_update.or(earlier);
-                sight.outside = true;
+        if let Some(part) = part {
+            match sight.readings.iter_mut().find(|(p, _)| *p == part) {
+                Some((_, known)) => known.add(reading),
+                None => sight.readings.push((part, reading)),
             }
         }
+        sight.outside |= outside;
         sight.origin = origin;
-        sight.left_out = left_out;
+        sight.left_out = *left_out;
+    }
+    let ids: HashSet<_> = sights.iter().filter_map(|s| id_of(&s.origin)).collect();
+    if ids.len() == sights.iter().filter(|s| s.origin.forge_id.is_some()).count() {
+        return Ok((sights, 0));
     }
     let of_page = sights.len();
-    let mut ids: HashSet<(String, VisitType)> = HashSet::with_capacity(of_page);
     let mut kept: Vec<Sight> = Vec::with_capacity(of_page);
     for mut sight in sights.into_iter().rev() {
-        let id = sight.origin.forge_id.clone().map(|id| (id, sight.origin.visit_type.clone()));
-        if id.is_none_or(|id| ids.insert(id)) {
-            kept.push(sight);
-        } else if let Some(last) = kept.iter_mut().find(|k| {
-            k.origin.forge_id == sight.origin.forge_id && k.origin.visit_type == sight.origin.visit_type
-        }) {
-            last.readings.append(&mut sight.readings);
+        let id = id_of(&sight.origin);
+        let last = id.and_then(|id| kept.iter_mut().find(|k| id_of(&k.origin) == Some(id)));
+        match last {
+            Some(last) => last.readings.append(&mut sight.readings),
+            None => kept.push(sight),
         }
     }
     kept.reverse();
     let left_out = (of_page - kept.len()) as u64;
     Ok((kept, left_out))
+}
+
+/// What tells an origin from the others of its lister, whatever its URL.
+fn id_of(origin: &NewOrigin) -> Option<(&str, &VisitType)> {
+    origin.forge_id.as_deref().map(|id| (id, &origin.visit_type))
 }
 
 /// Writes what a lister says of an origin into its listing. What it does not know it does not erase.

@@ -13,7 +13,7 @@ use super::place::{digest, edit_wishes, find, find_key, must_load, place, unqueu
 use super::rows::{Former, Listing, OriginRow, Visits, decode, encode};
 use super::seen::LastSeen;
 use crate::backend::{ChangeKind, Result};
-use crate::model::{Gone, GoneReason, NewOrigin, OriginKey, digest128};
+use crate::model::{Gone, GoneReason, NewOrigin, OriginKey, digest128_of};
 
 /// An origin's number and row.
 pub(crate) type Numbered = (u64, OriginRow);
@@ -25,9 +25,15 @@ pub(crate) struct Meant {
     pub(crate) renamed: bool,
 }
 
+/// Where an id is looked up: by its number where it is one, so that what a forge lists by number lies
+/// together. Of several at one place the rows tell which is meant.
 fn forge_key(lister: u32, visit_type: &str, forge_id: &str) -> K {
-    let whole = digest128(format!("{visit_type} {forge_id}").as_bytes());
-    K::new().u32(lister).bytes(&whole.first_chunk::<8>().copied().unwrap_or_default())
+    let digest = || {
+        let whole = digest128_of(&[visit_type, " ", forge_id]);
+        whole.first_chunk().copied().unwrap_or_default()
+    };
+    let place: [u8; 8] = forge_id.parse().map_or_else(|_| digest(), u64::to_be_bytes);
+    K::new().u32(lister).bytes(&place)
 }
 
 fn listing_of(row: &OriginRow, lister: u32) -> Option<&Listing> {

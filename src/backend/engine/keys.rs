@@ -60,7 +60,8 @@ pub(crate) const PART_OF: u8 = 27;
 pub(crate) const VALIDATOR: u8 = 28;
 /// Digest of a host to who is shut out by its limits.
 pub(crate) const STANDING: u8 = 29;
-/// (Lister, half a digest of visit type and forge id, origin) to nothing: which origin bears an id.
+/// (Lister, forge id where it is a number, else half a digest of visit type and id, origin) to nothing:
+/// which origin bears an id.
 pub(crate) const FORGE: u8 = 34;
 /// Origin to the URLs that it had before.
 pub(crate) const FORMER: u8 = 30;
@@ -84,33 +85,36 @@ pub(crate) const STALE_DUE: u8 = 42;
 /// How many origins share a set.
 pub(crate) const CHUNK_BITS: u32 = 12;
 
-/// A key in the making.
-#[derive(Default, Clone)]
-pub(crate) struct K(Vec<u8>);
+/// A key, or one in the making: in place where it is short, as nearly all are.
+#[derive(Clone)]
+pub(crate) struct K {
+    len: usize,
+    short: [u8; SHORT],
+    /// All of it, where it is longer.
+    long: Vec<u8>,
+}
+
+const SHORT: usize = 40;
 
 impl K {
     pub(crate) fn new() -> Self {
-        Self(Vec::with_capacity(24))
+        Self { len: 0, short: [0; SHORT], long: Vec::new() }
     }
 
-    pub(crate) fn u8(mut self, n: u8) -> Self {
-        self.0.push(n);
-        self
+    pub(crate) fn u8(self, n: u8) -> Self {
+        self.bytes(&[n])
     }
 
-    pub(crate) fn u16(mut self, n: u16) -> Self {
-        self.0.extend(n.to_be_bytes());
-        self
+    pub(crate) fn u16(self, n: u16) -> Self {
+        self.bytes(&n.to_be_bytes())
     }
 
-    pub(crate) fn u32(mut self, n: u32) -> Self {
-        self.0.extend(n.to_be_bytes());
-        self
+    pub(crate) fn u32(self, n: u32) -> Self {
+        self.bytes(&n.to_be_bytes())
     }
 
-    pub(crate) fn u64(mut self, n: u64) -> Self {
-        self.0.extend(n.to_be_bytes());
-        self
+    pub(crate) fn u64(self, n: u64) -> Self {
+        self.bytes(&n.to_be_bytes())
     }
 
     /// Flips the sign bit, so that negative numbers sort before positive ones.
@@ -119,7 +123,17 @@ impl K {
     }
 
     pub(crate) fn bytes(mut self, bytes: &[u8]) -> Self {
-        self.0.extend(bytes);
+        let before = self.len;
+        self.len += bytes.len();
+        match self.short.get_mut(before..self.len) {
+            Some(room) => room.copy_from_slice(bytes),
+            None => {
+                if self.long.is_empty() {
+                    self.long.extend(self.short.get(..before).unwrap_or_default());
+                }
+                self.long.extend(bytes);
+            }
+        }
         self
     }
 }
@@ -127,7 +141,7 @@ impl K {
 impl std::ops::Deref for K {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.0
+        self.short.get(..self.len).unwrap_or(&self.long)
     }
 }
 
@@ -223,6 +237,17 @@ pub(crate) fn reading(part: u32, run: u64, origin: u64) -> K {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_key_may_have_any_length() {
+        for len in 0..100 {
+            for piece in 1..50 {
+                let whole: Vec<u8> = (0..len).collect();
+                let key = whole.chunks(piece).fold(K::new(), K::bytes);
+                assert_eq!(&*key, whole, "in pieces of {piece}");
+            }
+        }
+    }
 
     #[test]
     fn keys_sort_as_numbers_and_read_back() {

@@ -38,6 +38,9 @@ mod sweep;
 mod tail;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+#[cfg(feature = "file")]
+mod together;
 mod visits;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -217,7 +220,37 @@ impl<S: Kv> Engine<S> {
     }
 
     pub(crate) fn commit_page(&self, commit: PageCommit, now: Timestamp) -> Result<Committed> {
-        self.write(now, |t, ctx| commit::commit(t, ctx, commit))
+        self.write(now, |t, ctx| commit::commit(t, ctx, &commit))
+    }
+
+    /// Commits pages one after the other and makes them durable together, which costs little more
+    /// than one of them. Where one is refused, each is committed alone: what is wrong with one is
+    /// no other's business.
+    #[cfg(feature = "file")]
+    pub(crate) fn commit_pages(&self, commits: Vec<(PageCommit, Timestamp)>) -> Vec<Result<Committed>> {
+        if commits.len() > 1
+            && let Ok(committed) = self.commit_together(&commits)
+        {
+            return committed.into_iter().map(Ok).collect();
+        }
+        commits.into_iter().map(|(commit, now)| self.commit_page(commit, now)).collect()
+    }
+
+    #[cfg(feature = "file")]
+    fn commit_together(&self, commits: &[(PageCommit, Timestamp)]) -> Result<Vec<Committed>> {
+        for (_, now) in commits {
+            self.check(*now)?;
+            self.settle(*now)?;
+        }
+        self.kv.write(|t| {
+            let each = commits.iter().map(|(commit, now)| {
+                let mut ctx = Ctx::new(t, &self.options.policies, *now)?;
+                let committed = commit::commit(t, &mut ctx, commit)?;
+                ctx.finish(t)?;
+                Ok(committed)
+            });
+            each.collect()
+        })
     }
 
     pub(crate) fn candidate(&self, run: RunTicket) -> Result<Candidate> {

@@ -9,12 +9,12 @@ use super::rows::{
     EvidenceRow, LeaseRow, Listing, OriginRow, Place, Visits, Wishes, corrupt, decode, encode,
 };
 use crate::backend::Result;
-use crate::model::{OriginKey, Timestamp, VisitStats, VisitType, digest128};
+use crate::model::{OriginKey, Timestamp, VisitStats, VisitType, digest128_of};
 use crate::policy::{self, Facts, Memo, Schedule, observe_listing, schedule};
 
 pub(crate) fn digest(url: &str, visit_type: &str) -> [u8; 8] {
     // A visit type holds no space, so that no two pairs give the same text.
-    let whole = digest128(format!("{visit_type} {url}").as_bytes());
+    let whole = digest128_of(&[visit_type, " ", url]);
     whole.first_chunk().copied().unwrap_or_default()
 }
 
@@ -112,13 +112,14 @@ pub(crate) fn facts(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow)
         if !ctx.dated(t, listing.lister)? {
             continue;
         }
+        let trust = ctx.trust(t, listing.lister)?;
         if looked > dated {
             dated = looked;
-            facts.trust.recall = ctx.trust(t, listing.lister)?.recall;
+            facts.trust.recall = trust.recall;
         }
         if listing.last_update > newest {
             newest = listing.last_update;
-            facts.trust.precision = ctx.trust(t, listing.lister)?.precision;
+            facts.trust.precision = trust.precision;
         }
     }
     if let Some(wishes) = row.wishes.as_deref() {

@@ -1,19 +1,20 @@
 //! Tables in a file: `redb`, a copy-on-write B-tree that a crash leaves as the last commit was.
 
 use std::borrow::Cow;
-use std::io;
 use std::ops::{Bound, ControlFlow};
 use std::path::Path;
 use std::sync::{RwLock, RwLockReadGuard};
+use std::time::SystemTime;
+use std::{fs, io};
 
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable,
     StorageError, Table, TableDefinition,
 };
 
-use super::keys;
+use super::keys::{self, K};
 use super::kv::{Kv, KvRead, KvTxn, Visitor};
-use super::tail::{Entries, Tail, merged};
+use super::tail::{Tail, merged};
 use crate::backend::{BackendError, BackendErrorKind, Result};
 
 /// All tables in one, behind a byte that names them: a transaction opens it once.
@@ -36,19 +37,14 @@ pub(crate) struct RedbKv {
 impl RedbKv {
     /// Opens a file, made where there is none.
     pub(crate) fn open(path: &Path) -> Result<Self> {
-        let shown = path.display();
-        let database = Builder::new().set_cache_size(CACHE).create(path).map_err(|e| match e {
-            DatabaseError::DatabaseAlreadyOpen => {
-                let what = format!("{shown} is in use by another process; a file serves one at a time");
-                BackendError::new(BackendErrorKind::Unavailable, what)
-            }
-            DatabaseError::UpgradeRequired(form) => {
-                BackendError::new(BackendErrorKind::Corrupt, format!("{shown} has the file format {form}"))
-            }
-            DatabaseError::Storage(e) => storage(&format!("cannot open {shown}"), e),
-            other => BackendError::new(BackendErrorKind::Corrupt, format!("{shown} is no store"))
-                .with_source(other),
-        })?;
+        if !path.exists() {
+            make(path)?;
+        }
+        Self::over(database(path, path)?)
+    }
+
+    /// The tables in an open database.
+    pub(super) fn over(database: Database) -> Result<Self> {
         let kv = Self { database, tail: RwLock::default() };
         kv.write(|_| Ok(()))?;
         let mut tail = Tail::default();
@@ -67,20 +63,31 @@ impl RedbKv {
         keep: bool,
         f: impl FnOnce(&mut dyn KvTxn) -> Result<R>,
     ) -> Result<R> {
+        let mut tail = self.tail.write().map_err(|_| panicked())?;
         let mut transaction = self.database.begin_write().map_err(failed)?;
         transaction.set_durability(durability).map_err(failed)?;
         let result = {
             let table = transaction.open_table(ALL).map_err(failed)?;
-            let mut writer = Writer { table, tail: self.tail()?, fresh: Entries::new() };
+            let mut writer = Writer { table, tail: &mut tail };
             f(&mut writer).and_then(|result| Ok((result, writer.settle()?)))
         };
         match result {
-            Ok((result, settled)) if keep => {
-                transaction.commit().map_err(failed)?;
-                self.keep(settled)?;
-                Ok(result)
-            }
+            Ok((result, settled)) if keep => match transaction.commit() {
+                Ok(()) => {
+                    match settled {
+                        Settled::Nothing => {}
+                        Settled::Row(number) => tail.keep_row(number),
+                        Settled::Spread => *tail = Tail::default(),
+                    }
+                    Ok(result)
+                }
+                Err(e) => {
+                    tail.take_back();
+                    Err(failed(e))
+                }
+            },
             other => {
+                tail.take_back();
                 transaction.abort().map_err(failed)?;
                 other.map(|(result, _)| result)
             }
@@ -90,17 +97,50 @@ impl RedbKv {
     fn tail(&self) -> Result<RwLockReadGuard<'_, Tail>> {
         self.tail.read().map_err(|_| panicked())
     }
+}
 
-    /// Takes over what a transaction has written to the scattered tables.
-    fn keep(&self, settled: Settled) -> Result<()> {
-        let mut tail = self.tail.write().map_err(|_| panicked())?;
-        match settled {
-            Settled::Nothing => {}
-            Settled::Row(number, fresh) => tail.add(number, fresh),
-            Settled::Spread => *tail = Tail::default(),
+/// Opens a database, made where there is none. `shown` is what the caller calls it.
+fn database(path: &Path, shown: &Path) -> Result<Database> {
+    let shown = shown.display();
+    Builder::new().set_cache_size(CACHE).create(path).map_err(|e| match e {
+        DatabaseError::DatabaseAlreadyOpen => {
+            let what = format!("{shown} is in use by another process; a file serves one at a time");
+            BackendError::new(BackendErrorKind::Unavailable, what)
         }
-        Ok(())
-    }
+        DatabaseError::UpgradeRequired(form) => {
+            BackendError::new(BackendErrorKind::Corrupt, format!("{shown} has the file format {form}"))
+        }
+        DatabaseError::Storage(e) => storage(&format!("cannot open {shown}"), e),
+        other => {
+            BackendError::new(BackendErrorKind::Corrupt, format!("{shown} is no store")).with_source(other)
+        }
+    })
+}
+
+/// Makes a file under another name, and gives it its own when it is whole: after a kill there is a
+/// store or none, and never the beginning of one.
+fn make(path: &Path) -> Result<()> {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".new-{}-{}", std::process::id(), since.as_nanos()));
+    let new = path.with_file_name(name);
+    let made = database(&new, path).and_then(RedbKv::over).map(drop).and_then(|()| {
+        match fs::hard_link(&new, path) {
+            Ok(()) => Ok(()),
+            // Another process was faster: its store is the store.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            // Not every file system has links.
+            Err(_) => fs::rename(&new, path),
+        }
+        .map_err(|e| io_error(&format!("cannot make {}", path.display()), e))
+    });
+    // Where it was renamed, or could not be made, it is not there.
+    let _ = fs::remove_file(&new);
+    made?;
+    // Where a folder cannot be synced, the system writes names down by itself.
+    let folder = path.parent().filter(|f| !f.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let _ = fs::File::open(folder).and_then(|folder| folder.sync_all());
+    Ok(())
 }
 
 fn panicked() -> BackendError {
@@ -136,11 +176,9 @@ fn io_error(what: &str, e: io::Error) -> BackendError {
     BackendError::new(kind, format!("{what}: {e}")).with_source(e)
 }
 
-fn full_key(table: u8, key: &[u8]) -> Vec<u8> {
-    let mut full = Vec::with_capacity(key.len() + 1);
-    full.push(table);
-    full.extend(key);
-    full
+/// A key behind the byte of its table.
+fn full_key(table: u8, key: &[u8]) -> K {
+    K::new().u8(table).bytes(key)
 }
 
 struct Reader<'t> {
@@ -150,33 +188,30 @@ struct Reader<'t> {
 
 struct Writer<'t> {
     table: Table<'t, &'static [u8], &'static [u8]>,
-    tail: RwLockReadGuard<'t, Tail>,
-    /// What this transaction has written to scattered tables.
-    fresh: Entries,
+    tail: &'t mut Tail,
 }
 
 /// What became of what a transaction has written to scattered tables.
 enum Settled {
     Nothing,
-    Row(u64, Entries),
+    Row(u64),
     Spread,
 }
 
 impl Writer<'_> {
     /// Writes what is for scattered tables: as a row of the tail, or, where that is full, all of it
     /// to where it belongs.
-    fn settle(mut self) -> Result<Settled> {
-        if self.fresh.is_empty() {
+    fn settle(&mut self) -> Result<Settled> {
+        if self.tail.is_as_before() {
             return Ok(Settled::Nothing);
         }
-        let fresh = std::mem::take(&mut self.fresh);
-        if !self.tail.is_full_with(&fresh) {
+        if !self.tail.is_full() {
             let number = self.tail.rows.end;
-            self.put(keys::TAIL, &keys::of_u64(number), &Tail::row_of(&fresh)?)?;
-            return Ok(Settled::Row(number, fresh));
+            let row = self.tail.row()?;
+            self.put(keys::TAIL, &keys::of_u64(number), &row)?;
+            return Ok(Settled::Row(number));
         }
-        // The fresh ones last: what they say of a key counts.
-        for (key, value) in self.tail.entries.iter().chain(&fresh) {
+        for (key, value) in &self.tail.entries {
             match value {
                 Some(value) => self.table.insert(key.as_slice(), value.as_slice()).map_err(failed)?,
                 None => self.table.remove(key.as_slice()).map_err(failed)?,
@@ -192,24 +227,22 @@ impl Writer<'_> {
 fn get<'a>(
     from: &impl ReadableTable<&'static [u8], &'static [u8]>,
     tail: &'a Tail,
-    fresh: &'a Entries,
     table: u8,
     key: &[u8],
 ) -> Result<Option<Cow<'a, [u8]>>> {
     let key = full_key(table, key);
     if SCATTERED.contains(&table)
-        && let Some(said) = tail.get(fresh, &key)
+        && let Some(said) = tail.entries.get(&*key)
     {
         return Ok(said.as_deref().map(Cow::Borrowed));
     }
-    let found = from.get(key.as_slice()).map_err(failed)?;
+    let found = from.get(&*key).map_err(failed)?;
     Ok(found.map(|value| Cow::Owned(value.value().to_vec())))
 }
 
 fn scan(
     of: &impl ReadableTable<&'static [u8], &'static [u8]>,
     tail: &Tail,
-    fresh: &Entries,
     (table, from, to): (u8, &[u8], Option<&[u8]>),
     visit: &mut Visitor<'_>,
 ) -> Result<()> {
@@ -217,23 +250,23 @@ fn scan(
         return Ok(());
     }
     let from = full_key(table, from);
-    let to = to.map_or_else(|| vec![table.saturating_add(1)], |to| full_key(table, to));
+    let to = to.map_or_else(|| full_key(table.saturating_add(1), &[]), |to| full_key(table, to));
     let mut visit = |key: &[u8], value: &[u8]| {
         let key = key.split_first().map_or(&[][..], |(_, key)| key);
         visit(key, value)
     };
     let tree = |visit: &mut Visitor<'_>| {
-        let range = (Bound::Included(from.as_slice()), Bound::Excluded(to.as_slice()));
-        for entry in of.range::<&[u8]>(range).map_err(failed)? {
+        // Most scans end after an entry or none: to look for the end would cost as much as the beginning.
+        for entry in of.range::<&[u8]>((Bound::Included(&*from), Bound::Unbounded)).map_err(failed)? {
             let (key, value) = entry.map_err(failed)?;
-            if visit(key.value(), value.value())?.is_break() {
+            if key.value() >= &*to || visit(key.value(), value.value())?.is_break() {
                 break;
             }
         }
         Ok(())
     };
     if SCATTERED.contains(&table) {
-        merged(tail.range(fresh, &from, &to), tree, &mut visit)
+        merged(tail.range(&from, &to), tree, &mut visit)
     } else {
         tree(&mut visit)
     }
@@ -241,21 +274,21 @@ fn scan(
 
 impl KvRead for Reader<'_> {
     fn get(&self, table: u8, key: &[u8]) -> Result<Option<Cow<'_, [u8]>>> {
-        get(&self.table, &self.tail, const { &Entries::new() }, table, key)
+        get(&self.table, &self.tail, table, key)
     }
 
     fn scan(&self, table: u8, from: &[u8], to: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<()> {
-        scan(&self.table, &self.tail, const { &Entries::new() }, (table, from, to), visit)
+        scan(&self.table, &self.tail, (table, from, to), visit)
     }
 }
 
 impl KvRead for Writer<'_> {
     fn get(&self, table: u8, key: &[u8]) -> Result<Option<Cow<'_, [u8]>>> {
-        get(&self.table, &self.tail, &self.fresh, table, key)
+        get(&self.table, self.tail, table, key)
     }
 
     fn scan(&self, table: u8, from: &[u8], to: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<()> {
-        scan(&self.table, &self.tail, &self.fresh, (table, from, to), visit)
+        scan(&self.table, self.tail, (table, from, to), visit)
     }
 }
 
@@ -263,9 +296,9 @@ impl KvTxn for Writer<'_> {
     fn put(&mut self, table: u8, key: &[u8], value: &[u8]) -> Result<()> {
         let key = full_key(table, key);
         if SCATTERED.contains(&table) {
-            self.fresh.insert(key, Some(value.to_vec()));
+            self.tail.say(key.to_vec(), Some(value.to_vec()));
         } else {
-            self.table.insert(key.as_slice(), value).map_err(failed)?;
+            self.table.insert(&*key, value).map_err(failed)?;
         }
         Ok(())
     }
@@ -273,9 +306,9 @@ impl KvTxn for Writer<'_> {
     fn delete(&mut self, table: u8, key: &[u8]) -> Result<()> {
         let key = full_key(table, key);
         if SCATTERED.contains(&table) {
-            self.fresh.insert(key, None);
+            self.tail.say(key.to_vec(), None);
         } else {
-            self.table.remove(key.as_slice()).map_err(failed)?;
+            self.table.remove(&*key).map_err(failed)?;
         }
         Ok(())
     }

@@ -19,7 +19,9 @@ pub(crate) fn corrupt(what: impl Into<String>) -> BackendError {
 
 /// A row as bytes.
 pub(crate) fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>> {
-    postcard::to_extend(row, vec![FORM]).map_err(|e| corrupt("a row that cannot be written").with_source(e))
+    let mut bytes = Vec::with_capacity(128);
+    bytes.push(FORM);
+    postcard::to_extend(row, bytes).map_err(|e| corrupt("a row that cannot be written").with_source(e))
 }
 
 /// Bytes as a row.

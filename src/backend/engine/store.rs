@@ -9,7 +9,8 @@ pub(crate) fn unkept(what: &str, host: &str, error: BackendError) -> TransportEr
     TransportError::new(TransportErrorKind::Other, context).with_source(error)
 }
 
-/// Implements all four roles, and the keeping of limits, for a store with `async fn run(&self, FnOnce(&Engine) -> Result<R>)`.
+/// Implements all four roles, and the keeping of limits, for a store with `async fn run(&self, FnOnce(&Engine) -> Result<R>)`
+/// and `async fn commit(&self, PageCommit, Timestamp)`.
 macro_rules! impl_store {
     ($store:ty) => {
         #[async_trait::async_trait]
@@ -34,7 +35,7 @@ macro_rules! impl_store {
             }
 
             async fn commit_page(&self, commit: PageCommit, now: Timestamp) -> Result<Committed> {
-                self.run(move |e| e.commit_page(commit, now)).await
+                self.commit(commit, now).await
             }
 
             async fn candidate(&self, run: RunTicket) -> Result<Candidate> {

@@ -24,60 +24,80 @@ pub(crate) struct Tail {
     pub(crate) entries: Entries,
     /// Numbers of the rows: from the first up to, not including, the last.
     pub(crate) rows: std::ops::Range<u64>,
+    /// What the transaction under way has said so far, and what was said of the same keys before.
+    fresh: Vec<(Vec<u8>, Option<Option<Vec<u8>>>)>,
 }
 
 impl Tail {
-    /// Takes in the entries of a row.
-    pub(crate) fn add(&mut self, number: u64, entries: impl IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>) {
+    /// Takes in a row, as it was written.
+    pub(crate) fn read_row(&mut self, number: u64, row: &[u8]) -> Result<()> {
+        let entries: Vec<(Vec<u8>, Option<Vec<u8>>)> = decode(row)?;
+        self.entries.extend(entries);
+        self.keep_row(number);
+        Ok(())
+    }
+
+    /// Says what a key has from now on, should the transaction be kept.
+    pub(crate) fn say(&mut self, key: Vec<u8>, value: Option<Vec<u8>>) {
+        let before = self.entries.insert(key.clone(), value);
+        self.fresh.push((key, before));
+    }
+
+    /// Whether the transaction under way has said nothing.
+    pub(crate) fn is_as_before(&self) -> bool {
+        self.fresh.is_empty()
+    }
+
+    /// Whether it is time to spread all.
+    pub(crate) fn is_full(&self) -> bool {
+        self.entries.len() > AT_MOST
+    }
+
+    /// What the transaction under way has said, as a row.
+    pub(crate) fn row(&self) -> Result<Vec<u8>> {
+        let said = self.fresh.iter().filter_map(|(key, _)| self.entries.get_key_value(key));
+        encode(&said.collect::<Vec<_>>())
+    }
+
+    /// The transaction is kept, with a row of this number.
+    pub(crate) fn keep_row(&mut self, number: u64) {
         if self.rows.is_empty() {
             self.rows = number..number;
         }
         self.rows.end = number + 1;
-        self.entries.extend(entries);
+        self.fresh.clear();
     }
 
-    /// Takes in a row, as it was written.
-    pub(crate) fn read_row(&mut self, number: u64, row: &[u8]) -> Result<()> {
-        let entries: Vec<(Vec<u8>, Option<Vec<u8>>)> = decode(row)?;
-        self.add(number, entries);
-        Ok(())
+    /// The transaction is not kept.
+    pub(crate) fn take_back(&mut self) {
+        for (key, before) in self.fresh.drain(..).rev() {
+            match before {
+                Some(said) => self.entries.insert(key, said),
+                None => self.entries.remove(&key),
+            };
+        }
     }
 
-    /// Whether it is time to spread all, should these entries come too.
-    pub(crate) fn is_full_with(&self, fresh: &Entries) -> bool {
-        self.entries.len() + fresh.len() > AT_MOST
-    }
-
-    /// A transaction's entries as a row.
-    pub(crate) fn row_of(fresh: &Entries) -> Result<Vec<u8>> {
-        encode(&fresh.iter().collect::<Vec<_>>())
-    }
-
-    /// What was said last of a key, where anything was.
-    pub(crate) fn get<'a>(&'a self, fresh: &'a Entries, key: &[u8]) -> Option<&'a Option<Vec<u8>>> {
-        fresh.get(key).or_else(|| self.entries.get(key))
-    }
-
-    /// The entries of a range, the fresh ones before those that wait.
+    /// The entries of a range.
     pub(crate) fn range<'a>(
         &'a self,
-        fresh: &'a Entries,
         from: &[u8],
-        to: &[u8],
-    ) -> BTreeMap<&'a [u8], Option<&'a [u8]>> {
-        let range = (Bound::Included(from), Bound::Excluded(to));
-        let both = self.entries.range::<[u8], _>(range).chain(fresh.range::<[u8], _>(range));
-        both.map(|(key, value)| (key.as_slice(), value.as_deref())).collect()
+        to: &'a [u8],
+    ) -> impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> {
+        // Nearly always it ends at once: its end is not looked for from above.
+        let from_there = self.entries.range::<[u8], _>((Bound::Included(from), Bound::Unbounded));
+        let entries = from_there.map(|(key, value)| (key.as_slice(), value.as_deref()));
+        entries.take_while(move |(key, _)| *key < to)
     }
 }
 
 /// Visits the entries of a tree, put in by `each`, and those that lie over them, in order.
-pub(crate) fn merged(
-    over: BTreeMap<&[u8], Option<&[u8]>>,
+pub(crate) fn merged<'a>(
+    over: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>,
     each: impl FnOnce(&mut Visitor<'_>) -> Result<()>,
     visit: &mut Visitor<'_>,
 ) -> Result<()> {
-    let mut over = over.into_iter().peekable();
+    let mut over = over.peekable();
     let mut stopped = false;
     each(&mut |key, value| {
         while let Some((before, said)) = over.next_if(|(k, _)| *k < key) {

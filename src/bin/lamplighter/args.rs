@@ -145,7 +145,8 @@ pub(crate) struct ListArgs {
     /// Stop after so many pages; the next run goes on from there.
     #[arg(long, value_name = "N")]
     pub(crate) max_pages: Option<u64>,
-    /// Requests at a time.
+    /// Pages under way at a time, from the request to the commit; a host is asked for at most four of them
+    /// at once.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = at_least_one)]
     pub(crate) concurrency: usize,
     /// Take what a complete listing no longer names for gone. More than a fifth of all only when

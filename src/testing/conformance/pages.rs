@@ -2,9 +2,10 @@
 
 use std::future::Future;
 
+use futures::future::join_all;
 use serde_json::json;
 
-use super::kit::{Drive, all, at, kind_of, list, news, one, origin, plan, plan_of, said, url};
+use super::kit::{Drive, all, at, kind_of, list, news, one, origin, plan, plan_of, said, set, url};
 use crate::backend::{BackendErrorKind, GapKind, GapQuery, RunOutcome, SchedulerBackend};
 use crate::lister::Mode;
 use crate::model::{Gone, GoneReason, ListerKey, Timestamp, VisitType};
@@ -19,6 +20,7 @@ where
     a_page_counts_each_origin_once(&make().await).await;
     what_is_not_known_erases_nothing(&make().await).await;
     a_refused_page_writes_nothing(&make().await).await;
+    of_many_at_the_same_time_one_is_refused(&make().await).await;
     a_flush_may_be_repeated(&make().await).await;
     gone_and_back(&make().await).await;
     only_a_complete_run_of_everything_retires(&make().await).await;
@@ -96,6 +98,36 @@ async fn a_refused_page_writes_nothing<B: SchedulerBackend>(store: &B) {
     assert_eq!(next.done(&held, page).await.new, 2);
     next.take(2).await;
     assert_eq!(next.take(3).await.part.as_deref(), Some("i"));
+}
+
+async fn of_many_at_the_same_time_one_is_refused<B: SchedulerBackend>(store: &B) {
+    let pages: Vec<u64> = (1..=20).collect();
+    let drive = Drive::begin(store, plan(&pages), at(0)).await;
+    let mut commits = Vec::new();
+    for n in &pages {
+        let held = drive.take(*n).await;
+        let name = format!("r{n:02}");
+        commits.push(drive.commit_of(&held, said().names(&["in each", &name])));
+    }
+    commits[7].cursor.token += 1;
+    let answers = join_all(commits.into_iter().map(|commit| store.commit_page(commit, at(0)))).await;
+    let mut new: Vec<u64> = Vec::new();
+    for (n, answer) in answers.into_iter().enumerate() {
+        match answer {
+            Ok(counts) => {
+                assert_eq!((counts.new + counts.unchanged, n == 7), (2, false));
+                new.push(counts.new);
+            }
+            refused => assert_eq!((kind_of(refused), n), (BackendErrorKind::Fenced, 7)),
+        }
+    }
+    new.sort_unstable();
+    // One of them, in whatever order, was the first to list what all of them do.
+    assert_eq!((new.len(), new.iter().sum::<u64>(), new.last()), (19, 20, Some(&2)));
+    let listed: Vec<String> = all(store).await.into_iter().map(|o| o.url).collect();
+    let expected = pages.iter().filter(|n| **n != 8).map(|n| url(&format!("r{n:02}")));
+    assert_eq!(set(listed), set(expected.chain([url("in each")])));
+    assert_eq!(news(store).await.len(), 20, "each told of once");
 }
 
 async fn a_flush_may_be_repeated<B: SchedulerBackend>(store: &B) {
