@@ -32,6 +32,10 @@ laws!(hgweb_in_json_obeys_the_laws, "fixtures/hgweb/json");
 laws!(debian_obeys_the_laws, "fixtures/debian/basic");
 #[cfg(feature = "compression")]
 laws!(debian_with_missing_forms_obeys_the_laws, "fixtures/debian/gone");
+#[cfg(feature = "xml")]
+laws!(pypi_obeys_the_laws, "fixtures/pypi/basic", single_file);
+#[cfg(feature = "xml")]
+laws!(pypi_by_its_change_log_obeys_the_laws, "fixtures/pypi/changelog");
 
 mod broken {
     //! Sources that break one law each: the check has to find it, or it shows nothing.

@@ -8,6 +8,7 @@ use std::rc::Rc;
 
 use tar::{Archive, EntryType};
 
+use super::budget::Budgeted;
 use super::compress::{Unpacked, unpacking};
 use super::{ListerError, ListerErrorKind};
 use crate::transport::Body;
@@ -86,32 +87,6 @@ pub(crate) fn each_member(
 /// The beginning of a name, for an error.
 fn shortened(path: &str) -> String {
     path.chars().take(200).collect()
-}
-
-/// Gives no more than is allowed at the time: whoever shares the budget sets it anew.
-pub(crate) struct Budgeted<R> {
-    inner: R,
-    budget: Rc<Cell<u64>>,
-    over: &'static str,
-}
-
-impl<R> Budgeted<R> {
-    /// Reads as long as something is left of a budget in bytes; then `over` is the error.
-    pub(crate) fn new(inner: R, budget: &Rc<Cell<u64>>, over: &'static str) -> Self {
-        Self { inner, budget: Rc::clone(budget), over }
-    }
-}
-
-impl<R: Read> Read for Budgeted<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let left = self.budget.get();
-        if left == 0 {
-            return Err(io::Error::other(self.over));
-        }
-        let read = self.inner.read(into)?;
-        self.budget.set(left.saturating_sub(read as u64));
-        Ok(read)
-    }
 }
 
 /// Keeps the error that it ended with.

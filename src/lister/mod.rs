@@ -42,6 +42,8 @@
 
 #[cfg(feature = "archives")]
 pub(crate) mod archive;
+#[cfg(any(feature = "archives", feature = "xml"))]
+pub(crate) mod budget;
 #[cfg(feature = "compression")]
 pub(crate) mod compress;
 #[cfg(feature = "compression")]
@@ -50,12 +52,15 @@ mod error;
 mod filters;
 #[cfg(feature = "html")]
 pub(crate) mod html;
+pub(crate) mod json;
 mod page;
 mod read;
 mod recovery;
 mod registry;
 mod repository;
 mod source;
+#[cfg(feature = "xml")]
+pub(crate) mod xml;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -63,7 +68,6 @@ use serde::de::DeserializeOwned;
 pub use error::{ConfigError, ListerError, ListerErrorKind};
 pub use filters::{Fact, Filtered, Filters, Keep, KeepError};
 pub use page::{Flush, Follow, FollowKind, Page, PageBatch, Sighting, Skip};
-#[cfg(feature = "archives")]
 pub(crate) use read::utc_date;
 pub use read::{fingerprint, mail_date, query_param, seconds_date};
 pub use recovery::{Failure, FailureKind, Recovery, Verdict};

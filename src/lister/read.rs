@@ -115,7 +115,7 @@ fn io(e: std::io::Error) -> ListerError {
 }
 
 /// The beginning of a body on one line, for an error.
-fn excerpt(bytes: &[u8]) -> String {
+pub(crate) fn excerpt(bytes: &[u8]) -> String {
     let head = bytes.get(..bytes.len().min(80)).unwrap_or_default();
     let text = String::from_utf8_lossy(head).replace(['\n', '\r', '\t'], " ");
     format!("{:?}", text.trim())
@@ -178,7 +178,6 @@ pub fn mail_date(text: &str) -> Option<Timestamp> {
 
 /// Reads a date with a time, as databases write it: between them `T` or a space, an offset of hours
 /// or none, which is UTC then.
-#[cfg(feature = "archives")]
 pub(crate) fn utc_date(text: &str) -> Option<Timestamp> {
     let (date, time) = text.trim().split_once(['T', ' '])?;
     let (clock, offset) = time.split_at(time.find(['+', '-', 'Z', 'z']).unwrap_or(time.len()));

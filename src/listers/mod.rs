@@ -14,6 +14,8 @@ pub mod hgweb;
 pub mod npm;
 pub mod pagure;
 pub mod phabricator;
+#[cfg(feature = "xml")]
+pub mod pypi;
 mod scope;
 
 use url::Url;
@@ -32,6 +34,8 @@ pub use hgweb::HgWeb;
 pub use npm::Npm;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
+#[cfg(feature = "xml")]
+pub use pypi::PyPi;
 
 use crate::lister::{Entry, ListerError, location};
 use crate::transport::Response;
@@ -58,6 +62,8 @@ pub(crate) fn entries() -> Vec<Entry> {
         pagure::entry(),
         phabricator::entry(),
         phabricator::phorge_entry(),
+        #[cfg(feature = "xml")]
+        pypi::entry(),
     ]
 }
 

@@ -6,6 +6,8 @@ mod crates;
 mod npm;
 #[path = "../common/pages.rs"]
 mod pages;
+#[cfg(feature = "xml")]
+mod pypi;
 
 use lamplighter::lister::{FollowKind, Lister, ListerError, ListerErrorKind, PageBatch};
 use lamplighter::transport::{Body, Response};

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use csv::ByteRecord;
 
 use crate::lister::ListerError;
-use crate::lister::archive::Budgeted;
+use crate::lister::budget::Budgeted;
 use crate::model::Timestamp;
 
 /// The longest row that is read: descriptions and readmes are in them.
