@@ -3,7 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 use lamplighter::testing::laws;
-
 laws!(github_obeys_the_laws, "fixtures/github/basic");
 laws!(gitlab_obeys_the_laws, "fixtures/gitlab/basic");
 laws!(heptapod_obeys_the_laws, "fixtures/heptapod/basic");
@@ -36,6 +35,7 @@ laws!(debian_with_missing_forms_obeys_the_laws, "fixtures/debian/gone");
 laws!(pypi_obeys_the_laws, "fixtures/pypi/basic", single_file);
 #[cfg(feature = "xml")]
 laws!(pypi_by_its_change_log_obeys_the_laws, "fixtures/pypi/changelog");
+laws!(hex_obeys_the_laws, "fixtures/hex/basic");
 
 mod broken {
     //! Sources that break one law each: the check has to find it, or it shows nothing.

@@ -9,6 +9,7 @@ pub mod debian;
 pub mod gitea;
 pub mod github;
 pub mod gitlab;
+pub mod hex;
 #[cfg(feature = "html")]
 pub mod hgweb;
 pub mod npm;
@@ -29,6 +30,7 @@ pub use debian::Debian;
 pub use gitea::Gitea;
 pub use github::GitHub;
 pub use gitlab::GitLab;
+pub use hex::Hex;
 #[cfg(feature = "html")]
 pub use hgweb::HgWeb;
 pub use npm::Npm;
@@ -56,6 +58,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         github::entry(),
         gitlab::entry(),
         gitlab::heptapod_entry(),
+        hex::entry(),
         #[cfg(feature = "html")]
         hgweb::entry(),
         npm::entry(),

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "archives")]
 mod crates;
+mod hex;
 mod npm;
 #[path = "../common/pages.rs"]
 mod pages;
