@@ -15,6 +15,7 @@ pub mod hgweb;
 pub mod npm;
 pub mod pagure;
 pub mod phabricator;
+pub mod pubdev;
 #[cfg(feature = "xml")]
 pub mod pypi;
 mod scope;
@@ -36,6 +37,7 @@ pub use hgweb::HgWeb;
 pub use npm::Npm;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
+pub use pubdev::PubDev;
 #[cfg(feature = "xml")]
 pub use pypi::PyPi;
 
@@ -65,6 +67,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         pagure::entry(),
         phabricator::entry(),
         phabricator::phorge_entry(),
+        pubdev::entry(),
         #[cfg(feature = "xml")]
         pypi::entry(),
     ]

@@ -7,6 +7,7 @@ mod hex;
 mod npm;
 #[path = "../common/pages.rs"]
 mod pages;
+mod pubdev;
 #[cfg(feature = "xml")]
 mod pypi;
 
