@@ -9,6 +9,7 @@ pub mod debian;
 pub mod gitea;
 pub mod github;
 pub mod gitlab;
+pub mod golang;
 pub mod hex;
 #[cfg(feature = "html")]
 pub mod hgweb;
@@ -31,6 +32,7 @@ pub use debian::Debian;
 pub use gitea::Gitea;
 pub use github::GitHub;
 pub use gitlab::GitLab;
+pub use golang::Golang;
 pub use hex::Hex;
 #[cfg(feature = "html")]
 pub use hgweb::HgWeb;
@@ -60,6 +62,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         github::entry(),
         gitlab::entry(),
         gitlab::heptapod_entry(),
+        golang::entry(),
         hex::entry(),
         #[cfg(feature = "html")]
         hgweb::entry(),

@@ -3,6 +3,7 @@
 
 #[cfg(feature = "archives")]
 mod crates;
+mod golang;
 mod hex;
 mod npm;
 #[path = "../common/pages.rs"]
