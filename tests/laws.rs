@@ -38,6 +38,7 @@ laws!(pypi_by_its_change_log_obeys_the_laws, "fixtures/pypi/changelog");
 laws!(hex_obeys_the_laws, "fixtures/hex/basic");
 laws!(pubdev_obeys_the_laws, "fixtures/pubdev/basic");
 laws!(golang_obeys_the_laws, "fixtures/golang/basic");
+laws!(hackage_obeys_the_laws, "fixtures/hackage/basic");
 
 mod broken {
     //! Sources that break one law each: the check has to find it, or it shows nothing.

@@ -10,6 +10,7 @@ pub mod gitea;
 pub mod github;
 pub mod gitlab;
 pub mod golang;
+pub mod hackage;
 pub mod hex;
 #[cfg(feature = "html")]
 pub mod hgweb;
@@ -33,6 +34,7 @@ pub use gitea::Gitea;
 pub use github::GitHub;
 pub use gitlab::GitLab;
 pub use golang::Golang;
+pub use hackage::Hackage;
 pub use hex::Hex;
 #[cfg(feature = "html")]
 pub use hgweb::HgWeb;
@@ -63,6 +65,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         gitlab::entry(),
         gitlab::heptapod_entry(),
         golang::entry(),
+        hackage::entry(),
         hex::entry(),
         #[cfg(feature = "html")]
         hgweb::entry(),

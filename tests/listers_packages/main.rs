@@ -4,6 +4,7 @@
 #[cfg(feature = "archives")]
 mod crates;
 mod golang;
+mod hackage;
 mod hex;
 mod npm;
 #[path = "../common/pages.rs"]
