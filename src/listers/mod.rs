@@ -18,6 +18,7 @@ pub mod npm;
 pub mod pagure;
 pub mod phabricator;
 pub mod pubdev;
+pub mod puppet;
 #[cfg(feature = "xml")]
 pub mod pypi;
 mod scope;
@@ -42,6 +43,7 @@ pub use npm::Npm;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 pub use pubdev::PubDev;
+pub use puppet::Puppet;
 #[cfg(feature = "xml")]
 pub use pypi::PyPi;
 
@@ -74,6 +76,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         phabricator::entry(),
         phabricator::phorge_entry(),
         pubdev::entry(),
+        puppet::entry(),
         #[cfg(feature = "xml")]
         pypi::entry(),
     ]

@@ -10,6 +10,7 @@ mod npm;
 #[path = "../common/pages.rs"]
 mod pages;
 mod pubdev;
+mod puppet;
 #[cfg(feature = "xml")]
 mod pypi;
 
