@@ -1,5 +1,6 @@
 //! One file per lister, and the table of them.
 
+pub mod bower;
 #[cfg(feature = "html")]
 pub mod cgit;
 #[cfg(feature = "archives")]
@@ -25,6 +26,7 @@ mod scope;
 
 use url::Url;
 
+pub use bower::Bower;
 #[cfg(feature = "html")]
 pub use cgit::CGit;
 #[cfg(feature = "archives")]
@@ -47,13 +49,15 @@ pub use puppet::Puppet;
 #[cfg(feature = "xml")]
 pub use pypi::PyPi;
 
-use crate::lister::{Entry, ListerError, location};
+use crate::lister::{Entry, ListerError, Repository, location};
+use crate::model::VisitType;
 use crate::transport::Response;
 
 /// The rows of the catalogue.
 #[must_use]
 pub(crate) fn entries() -> Vec<Entry> {
     vec![
+        bower::entry(),
         #[cfg(feature = "html")]
         cgit::entry(),
         #[cfg(feature = "archives")]
@@ -137,4 +141,9 @@ pub(crate) fn under(base: &Url, segments: &[&str]) -> Url {
         path.pop_if_empty().extend(segments);
     }
     url
+}
+
+/// How a repository is visited: as git where nothing says otherwise.
+pub(crate) fn visit_type_of(repository: &Repository) -> VisitType {
+    VisitType::known(repository.kind.unwrap_or("git"))
 }
