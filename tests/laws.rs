@@ -41,6 +41,7 @@ laws!(golang_obeys_the_laws, "fixtures/golang/basic");
 laws!(hackage_obeys_the_laws, "fixtures/hackage/basic");
 laws!(puppet_obeys_the_laws, "fixtures/puppet/basic");
 laws!(bower_obeys_the_laws, "fixtures/bower/basic", single_file);
+laws!(elm_obeys_the_laws, "fixtures/elm/basic", single_file);
 
 mod broken {
     //! Sources that break one law each: the check has to find it, or it shows nothing.

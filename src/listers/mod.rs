@@ -7,6 +7,7 @@ pub mod cgit;
 pub mod crates;
 #[cfg(feature = "compression")]
 pub mod debian;
+pub mod elm;
 pub mod gitea;
 pub mod github;
 pub mod gitlab;
@@ -33,6 +34,7 @@ pub use cgit::CGit;
 pub use crates::Crates;
 #[cfg(feature = "compression")]
 pub use debian::Debian;
+pub use elm::Elm;
 pub use gitea::Gitea;
 pub use github::GitHub;
 pub use gitlab::GitLab;
@@ -64,6 +66,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         crates::entry(),
         #[cfg(feature = "compression")]
         debian::entry(),
+        elm::entry(),
         gitea::entry(),
         gitea::forgejo_entry(),
         gitea::gogs_entry(),
