@@ -7,6 +7,7 @@ pub mod cgit;
 pub mod crates;
 #[cfg(feature = "compression")]
 pub mod debian;
+pub mod dlang;
 pub mod elm;
 pub mod gitea;
 pub mod github;
@@ -34,6 +35,7 @@ pub use cgit::CGit;
 pub use crates::Crates;
 #[cfg(feature = "compression")]
 pub use debian::Debian;
+pub use dlang::Dlang;
 pub use elm::Elm;
 pub use gitea::Gitea;
 pub use github::GitHub;
@@ -66,6 +68,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         crates::entry(),
         #[cfg(feature = "compression")]
         debian::entry(),
+        dlang::entry(),
         elm::entry(),
         gitea::entry(),
         gitea::forgejo_entry(),

@@ -4,6 +4,7 @@
 mod bower;
 #[cfg(feature = "archives")]
 mod crates;
+mod dlang;
 mod elm;
 mod golang;
 mod hackage;
