@@ -1,5 +1,7 @@
 //! One file per lister, and the table of them.
 
+#[cfg(feature = "compression")]
+pub mod aur;
 pub mod bower;
 #[cfg(feature = "html")]
 pub mod cgit;
@@ -28,6 +30,8 @@ mod scope;
 
 use url::Url;
 
+#[cfg(feature = "compression")]
+pub use aur::Aur;
 pub use bower::Bower;
 #[cfg(feature = "html")]
 pub use cgit::CGit;
@@ -61,6 +65,8 @@ use crate::transport::Response;
 #[must_use]
 pub(crate) fn entries() -> Vec<Entry> {
     vec![
+        #[cfg(feature = "compression")]
+        aur::entry(),
         bower::entry(),
         #[cfg(feature = "html")]
         cgit::entry(),

@@ -1,6 +1,8 @@
 //! Package registries: bytes in, page out. No driver, no network.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may fail")]
 
+#[cfg(feature = "compression")]
+mod aur;
 mod bower;
 #[cfg(feature = "archives")]
 mod crates;
