@@ -45,6 +45,8 @@ laws!(elm_obeys_the_laws, "fixtures/elm/basic", single_file);
 laws!(dlang_obeys_the_laws, "fixtures/dlang/basic", single_file);
 #[cfg(feature = "compression")]
 laws!(aur_obeys_the_laws, "fixtures/aur/basic", single_file);
+#[cfg(feature = "compression")]
+laws!(gnu_obeys_the_laws, "fixtures/gnu/basic", single_file);
 
 mod broken {
     //! Sources that break one law each: the check has to find it, or it shows nothing.

@@ -14,6 +14,8 @@ pub mod elm;
 pub mod gitea;
 pub mod github;
 pub mod gitlab;
+#[cfg(feature = "compression")]
+pub mod gnu;
 pub mod golang;
 pub mod hackage;
 pub mod hex;
@@ -44,6 +46,8 @@ pub use elm::Elm;
 pub use gitea::Gitea;
 pub use github::GitHub;
 pub use gitlab::GitLab;
+#[cfg(feature = "compression")]
+pub use gnu::Gnu;
 pub use golang::Golang;
 pub use hackage::Hackage;
 pub use hex::Hex;
@@ -82,6 +86,8 @@ pub(crate) fn entries() -> Vec<Entry> {
         github::entry(),
         gitlab::entry(),
         gitlab::heptapod_entry(),
+        #[cfg(feature = "compression")]
+        gnu::entry(),
         golang::entry(),
         hackage::entry(),
         hex::entry(),

@@ -8,6 +8,8 @@ mod bower;
 mod crates;
 mod dlang;
 mod elm;
+#[cfg(feature = "compression")]
+mod gnu;
 mod golang;
 mod hackage;
 mod hex;
