@@ -24,6 +24,7 @@ pub mod hgweb;
 pub mod npm;
 pub mod pagure;
 pub mod phabricator;
+mod poison;
 pub mod pubdev;
 pub mod puppet;
 #[cfg(feature = "xml")]
