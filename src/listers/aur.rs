@@ -74,7 +74,8 @@ pub struct Aur {
 #[serde(rename_all = "PascalCase")]
 struct Package {
     name: String,
-    package_base: String,
+    #[serde(rename = "PackageBase")]
+    base: String,
     version: String,
     #[serde(rename = "URL")]
     url: Option<String>,
@@ -102,7 +103,7 @@ impl Aur {
 
     /// In the shape that Software Heritage's loader takes.
     fn origins(&self, package: &Package) -> [NewOrigin; 2] {
-        let base = &package.package_base;
+        let base = &package.base;
         let updated = package.last_modified.map(Timestamp::from_seconds);
         let artifact = json!({
             "filename": format!("{base}.tar.gz"),
@@ -158,13 +159,13 @@ impl Lister for Aur {
         // Of each base, whether the package of its own name was seen.
         let mut seen: HashMap<[u8; 16], bool> = HashMap::new();
         each_entry_of(WHAT, unpacked, |package: Package| {
-            if !is_name(&package.package_base) {
-                let name: String = package.package_base.chars().take(80).collect();
+            if !is_name(&package.base) {
+                let name: String = package.base.chars().take(80).collect();
                 page.skip(format!("{name:?}"), "that can be no package base's name");
                 return Ok(());
             }
-            let own = package.name == package.package_base;
-            let known = seen.entry(digest128(package.package_base.as_bytes()));
+            let own = package.name == package.base;
+            let known = seen.entry(digest128(package.base.as_bytes()));
             let first = matches!(known, std::collections::hash_map::Entry::Vacant(_));
             let had_own = known.or_insert(own);
             if first || (own && !*had_own) {

@@ -170,7 +170,6 @@ impl Reader {
                         list.push(value);
                     }
                 }
-                Step::Open(_) => {}
                 Step::Close(tag, text) if tag == "name" => name = text,
                 Step::Close(tag, text) if tag == kind => {
                     return Ok(match kind {
@@ -184,7 +183,7 @@ impl Reader {
                         _ => Value::Text(text),
                     });
                 }
-                Step::Close(..) => {}
+                Step::Open(_) | Step::Close(..) => {}
             }
         }
     }
