@@ -164,7 +164,7 @@ impl<'w> Listings<'w> {
             for (i, update) in heard.seen {
                 let mut origin = NewOrigin::new(url(i as usize), self.visit_type.clone());
                 origin.last_update = update.map(|s| date(f64::from(s)));
-                origin.is_fork = self.renewing.then_some(n / group.every.max(1) % 2 == 0);
+                origin.is_fork = self.renewing.then_some((n / group.every.max(1)).is_multiple_of(2));
                 page.origins.push(Sighting::new(origin));
             }
             run(store, group.key.clone(), coverage, page, date(look)).await?;
