@@ -27,12 +27,12 @@ fn moments(a: f64, b: f64, t: f64) -> (f64, f64) {
     let peak = a * centre - a;
     let (mut m0, mut m1, mut m2) = (0.0, 0.0, 0.0);
     for i in 0..=points {
-        let u = centre + low + step * f64::from(i);
-        let l = u.exp();
-        let density = (a * u - b * l - peak).exp() * -(-l * t).exp_m1();
+        let log = centre + low + step * f64::from(i);
+        let rate = log.exp();
+        let density = (a * log - b * rate - peak).exp() * -(-rate * t).exp_m1();
         m0 += density;
-        m1 += l * density;
-        m2 += l * l * density;
+        m1 += rate * density;
+        m2 += rate * rate * density;
     }
     let mean = m1 / m0;
     (mean, m2 / m0 - mean * mean)
