@@ -194,9 +194,9 @@ pub(crate) async fn seen(trial: &Trial<'_>, entry: &Entry) -> Vec<String> {
             }
             for form in FORMS {
                 let Some(at) = text.find(form) else { continue };
-                let from = text.floor_char_boundary(at.saturating_sub(160));
-                let to = text.ceil_char_boundary((at + 60).min(text.len()));
-                seen.push(format!("{name}: {form:?} in {place}: {:?}", &text[from..to]));
+                let around = &text.as_bytes()[at.saturating_sub(160)..(at + 60).min(text.len())];
+                let around = String::from_utf8_lossy(around);
+                seen.push(format!("{name}: {form:?} in {place}: {around:?}"));
             }
         }
     }
