@@ -10,6 +10,7 @@ laws!(heptapod_obeys_the_laws, "fixtures/heptapod/basic");
 laws!(gitea_obeys_the_laws, "fixtures/gitea/basic");
 laws!(forgejo_obeys_the_laws, "fixtures/forgejo/basic");
 laws!(gogs_obeys_the_laws, "fixtures/gogs/basic");
+laws!(gerrit_obeys_the_laws, "fixtures/gerrit/basic");
 laws!(github_of_an_organization_obeys_the_laws, "fixtures/github/org", single_file);
 laws!(gitlab_of_a_group_obeys_the_laws, "fixtures/gitlab/group", single_file);
 laws!(gitea_of_an_organization_obeys_the_laws, "fixtures/gitea/org", single_file);

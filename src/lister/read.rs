@@ -15,29 +15,18 @@ impl Response {
     /// [`ListerErrorKind::Parse`] naming the place (`projects[17].date_modified`), or saying that
     /// it is HTML, empty or cut; [`ListerErrorKind::Io`] when a spooled body cannot be read.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T, ListerError> {
+        parse_json(&self.body.bytes().map_err(io)?)
+    }
+
+    /// Reads the body as JSON that begins with the line by which some servers keep browsers from
+    /// running it (`)]}'`); a body without that line is read as well.
+    ///
+    /// # Errors
+    /// As [`Response::json`].
+    pub(crate) fn guarded_json<T: DeserializeOwned>(&self) -> Result<T, ListerError> {
         let bytes = self.body.bytes().map_err(io)?;
-        // Keeping track of the place costs as much as reading: only a body that is not as expected
-        // is read once more for it.
-        if let Ok(value) = serde_json::from_slice(&bytes) {
-            return Ok(value);
-        }
-        let mut json = serde_json::Deserializer::from_slice(&bytes);
-        let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
-            let place = e.path().to_string();
-            let inner = e.into_inner();
-            let what = if inner.is_eof() {
-                format!("the body ends too early, after {} bytes", bytes.len())
-            } else if place == "." {
-                format!("no JSON ({inner}): {}", excerpt(&bytes))
-            } else {
-                format!("at {place}: {inner}")
-            };
-            ListerError::parse(what).with_source(inner)
-        })?;
-        json.end().map_err(|e| {
-            ListerError::parse(format!("more after the end of the JSON ({e})")).with_source(e)
-        })?;
-        Ok(value)
+        let text = bytes.trim_ascii_start();
+        parse_json(text.strip_prefix(b")]}'").unwrap_or(text))
     }
 
     /// The body as text; bytes that are no UTF-8 are replaced.
@@ -80,6 +69,31 @@ impl Response {
         }
         Ok(None)
     }
+}
+
+/// Reads all of a text as JSON; an error names its place.
+pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ListerError> {
+    // Keeping track of the place costs as much as reading: only a body that is not as expected
+    // is read once more for it.
+    if let Ok(value) = serde_json::from_slice(bytes) {
+        return Ok(value);
+    }
+    let mut json = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut json).map_err(|e| {
+        let place = e.path().to_string();
+        let inner = e.into_inner();
+        let what = if inner.is_eof() {
+            format!("the body ends too early, after {} bytes", bytes.len())
+        } else if place == "." {
+            format!("no JSON ({inner}): {}", excerpt(bytes))
+        } else {
+            format!("at {place}: {inner}")
+        };
+        ListerError::parse(what).with_source(inner)
+    })?;
+    json.end()
+        .map_err(|e| ListerError::parse(format!("more after the end of the JSON ({e})")).with_source(e))?;
+    Ok(value)
 }
 
 /// (target, rels) of each link of one `Link` header. A comma in a target does not end it.
@@ -219,6 +233,22 @@ mod tests {
         assert!(error("").contains("ends too early"));
         assert!(error(r#"{"items":[]} x"#).contains("more after the end"));
         assert!(answer(r#"{"items":[{"id":7}]}"#).json::<Answer>().is_ok());
+    }
+
+    #[test]
+    fn json_behind_a_guard_is_read_as_without_it() {
+        for body in [")]}'\n{\"a\":1}", " \n)]}'{\"a\":1}\n", "{\"a\":1}", "\n{\"a\":1}"] {
+            assert_eq!(answer(body).guarded_json::<serde_json::Value>().unwrap()["a"], 1, "{body:?}");
+        }
+        for body in ["", ")]}'", ")]}'\n)]}'\n{}", ")]}\n{}", ")]}'\n{\"a\":1", "all option is disabled\n"] {
+            let error = answer(body).guarded_json::<serde_json::Value>().unwrap_err();
+            assert_eq!(error.kind(), ListerErrorKind::Parse, "{body:?}");
+        }
+        let error =
+            answer(")]}'\n{\"a\":[1,\"x\"]}").guarded_json::<std::collections::BTreeMap<String, Vec<u8>>>();
+        assert!(error.unwrap_err().to_string().contains("a[1]"));
+        // It is no JSON where no guard is expected.
+        assert!(answer(")]}'\n{}").json::<serde_json::Value>().is_err());
     }
 
     #[test]

@@ -52,6 +52,12 @@ impl Failure {
     pub fn is_absent(&self) -> bool {
         matches!(self.status(), Some(StatusCode::NOT_FOUND | StatusCode::GONE))
     }
+
+    /// Whether there is no such thing, as [`Failure::is_absent`], or a replay that never asked for
+    /// it: what a lister tries that need not be there.
+    pub(crate) fn is_not_there(&self) -> bool {
+        self.is_absent() || self.kind == FailureKind::Transport(TransportErrorKind::NotRecorded)
+    }
 }
 
 impl fmt::Display for Failure {

@@ -67,11 +67,11 @@ use url::Url;
 use crate::lister::compress::{Unpacked, unpacking};
 use crate::lister::deb822::{Deb822Error, Paragraph, Paragraphs};
 use crate::lister::{
-    Arguments, ConfigError, Entry, Failure, FailureKind, Lister, ListerError, ListerErrorKind, Page,
-    PageSource, Parameter, ParameterKind, Recovery, RunInfo, Source, mail_date,
+    Arguments, ConfigError, Entry, Failure, Lister, ListerError, ListerErrorKind, Page, PageSource,
+    Parameter, ParameterKind, Recovery, RunInfo, Source, mail_date,
 };
 use crate::model::{Artifact, NewOrigin, VisitType};
-use crate::transport::{Request, Response, TransportErrorKind};
+use crate::transport::{Request, Response};
 
 /// Where a suite's release file may be, the signed one first.
 const RELEASES: [&str; 4] = ["InRelease", "Release", "updates/InRelease", "updates/Release"];
@@ -411,9 +411,7 @@ impl Lister for Debian {
     /// Only what is not there is looked for elsewhere: what fails may be well the next time, and a
     /// suite must not shrink to what a sick mirror still answers.
     fn recover(&self, at: &DebianCursor, failure: &Failure) -> Recovery<DebianCursor> {
-        let absent = failure.is_absent()
-            || matches!(failure.kind, FailureKind::Transport(TransportErrorKind::NotRecorded));
-        if !absent {
+        if !failure.is_not_there() {
             return Recovery::gap();
         }
         match at {

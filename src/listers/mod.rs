@@ -6,6 +6,7 @@ pub mod cgit;
 pub mod crates;
 #[cfg(feature = "compression")]
 pub mod debian;
+pub mod gerrit;
 pub mod gitea;
 pub mod github;
 pub mod gitlab;
@@ -24,6 +25,7 @@ pub use cgit::CGit;
 pub use crates::Crates;
 #[cfg(feature = "compression")]
 pub use debian::Debian;
+pub use gerrit::Gerrit;
 pub use gitea::Gitea;
 pub use github::GitHub;
 pub use gitlab::GitLab;
@@ -46,6 +48,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         crates::entry(),
         #[cfg(feature = "compression")]
         debian::entry(),
+        gerrit::entry(),
         gitea::entry(),
         gitea::forgejo_entry(),
         gitea::gogs_entry(),

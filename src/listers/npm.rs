@@ -57,11 +57,11 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use crate::lister::{
-    Arguments, ConfigError, Entry, Failure, FailureKind, Incremental, Lister, ListerError, Page, PageSource,
-    Parameter, ParameterKind, Recovery, RunInfo, Source,
+    Arguments, ConfigError, Entry, Failure, Incremental, Lister, ListerError, Page, PageSource, Parameter,
+    ParameterKind, Recovery, RunInfo, Source,
 };
 use crate::model::{GoneReason, NewOrigin, OriginKey, VisitType};
-use crate::transport::{Request, Response, TransportErrorKind};
+use crate::transport::{Request, Response};
 
 /// What npm's own feed gives at most.
 const PAGE_SIZE: u64 = 10_000;
@@ -343,11 +343,9 @@ impl Lister for Npm {
     }
 
     fn recover(&self, at: &NpmCursor, failure: &Failure) -> Recovery<NpmCursor> {
-        let absent =
-            failure.is_absent() || failure.kind == FailureKind::Transport(TransportErrorKind::NotRecorded);
         match at {
             // Mirrors of the feed need not be databases.
-            NpmCursor::Database { .. } if absent => {
+            NpmCursor::Database { .. } if failure.is_not_there() => {
                 Recovery::skip("the database does not say how far it is: a new one would not be noticed")
             }
             _ => Recovery::gap(),

@@ -9,12 +9,18 @@ use crate::model::ListerKey;
 pub(super) struct Scope {
     kind: &'static str,
     name: String,
+    exact: bool,
 }
 
 impl Scope {
     /// The scope of a kind (the name of its parameter) that is called so.
     pub(super) fn new(kind: &'static str, name: impl Into<String>) -> Self {
-        Self { kind, name: name.into() }
+        Self { kind, name: name.into(), exact: false }
+    }
+
+    /// One whose upper and lower case differ, such as the beginning of names.
+    pub(super) fn exact(kind: &'static str, name: impl Into<String>) -> Self {
+        Self { exact: true, ..Self::new(kind, name) }
     }
 
     /// The one that the arguments name, where they name one.
@@ -74,8 +80,11 @@ impl Instance {
 
     fn update(&mut self) {
         self.key = match &self.scope {
-            // Forges do not tell the case of these names apart.
-            Some(Scope { kind, name }) => ListerKey::scoped_instance(&self.whole, kind, &name.to_lowercase()),
+            Some(Scope { kind, name, exact: true }) => ListerKey::scoped_instance(&self.whole, kind, name),
+            // Forges do not tell the case of other names apart.
+            Some(Scope { kind, name, .. }) => {
+                ListerKey::scoped_instance(&self.whole, kind, &name.to_lowercase())
+            }
             None => self.whole.clone(),
         };
     }

@@ -2,6 +2,7 @@
 //! test's own makes pages fail.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may fail")]
 
+mod gerrit;
 mod gitea;
 mod github;
 mod gitlab;
