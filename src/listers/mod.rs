@@ -9,6 +9,7 @@ pub mod debian;
 pub mod gerrit;
 pub mod gitea;
 pub mod github;
+pub mod gitiles;
 pub mod gitlab;
 #[cfg(feature = "html")]
 pub mod hgweb;
@@ -28,6 +29,7 @@ pub use debian::Debian;
 pub use gerrit::Gerrit;
 pub use gitea::Gitea;
 pub use github::GitHub;
+pub use gitiles::Gitiles;
 pub use gitlab::GitLab;
 #[cfg(feature = "html")]
 pub use hgweb::HgWeb;
@@ -53,6 +55,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         gitea::forgejo_entry(),
         gitea::gogs_entry(),
         github::entry(),
+        gitiles::entry(),
         gitlab::entry(),
         gitlab::heptapod_entry(),
         #[cfg(feature = "html")]

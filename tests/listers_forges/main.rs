@@ -5,6 +5,7 @@
 mod gerrit;
 mod gitea;
 mod github;
+mod gitiles;
 mod gitlab;
 #[path = "../common/pages.rs"]
 mod pages;
