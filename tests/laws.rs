@@ -12,6 +12,10 @@ laws!(forgejo_obeys_the_laws, "fixtures/forgejo/basic");
 laws!(gogs_obeys_the_laws, "fixtures/gogs/basic");
 laws!(gerrit_obeys_the_laws, "fixtures/gerrit/basic");
 laws!(gitiles_obeys_the_laws, "fixtures/gitiles/basic", single_file);
+#[cfg(feature = "compression")]
+laws!(grokmirror_obeys_the_laws, "fixtures/grokmirror/basic", single_file);
+#[cfg(feature = "compression")]
+laws!(grokmirror_with_a_validator_obeys_the_laws, "fixtures/grokmirror/live", single_file);
 laws!(github_of_an_organization_obeys_the_laws, "fixtures/github/org", single_file);
 laws!(gitlab_of_a_group_obeys_the_laws, "fixtures/gitlab/group", single_file);
 laws!(gitea_of_an_organization_obeys_the_laws, "fixtures/gitea/org", single_file);

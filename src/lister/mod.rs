@@ -62,6 +62,8 @@ use serde::de::DeserializeOwned;
 pub use error::{ConfigError, ListerError, ListerErrorKind};
 pub use filters::{Fact, Filtered, Filters, Keep, KeepError};
 pub use page::{Flush, Follow, FollowKind, Page, PageBatch, Sighting, Skip};
+#[cfg(feature = "compression")]
+pub(crate) use read::parse_json;
 #[cfg(feature = "archives")]
 pub(crate) use read::utc_date;
 pub use read::{fingerprint, mail_date, query_param, seconds_date};

@@ -11,6 +11,8 @@ pub mod gitea;
 pub mod github;
 pub mod gitiles;
 pub mod gitlab;
+#[cfg(feature = "compression")]
+pub mod grokmirror;
 #[cfg(feature = "html")]
 pub mod hgweb;
 pub mod npm;
@@ -31,6 +33,8 @@ pub use gitea::Gitea;
 pub use github::GitHub;
 pub use gitiles::Gitiles;
 pub use gitlab::GitLab;
+#[cfg(feature = "compression")]
+pub use grokmirror::Grokmirror;
 #[cfg(feature = "html")]
 pub use hgweb::HgWeb;
 pub use npm::Npm;
@@ -58,6 +62,8 @@ pub(crate) fn entries() -> Vec<Entry> {
         gitiles::entry(),
         gitlab::entry(),
         gitlab::heptapod_entry(),
+        #[cfg(feature = "compression")]
+        grokmirror::entry(),
         #[cfg(feature = "html")]
         hgweb::entry(),
         npm::entry(),

@@ -7,6 +7,7 @@ mod gitea;
 mod github;
 mod gitiles;
 mod gitlab;
+mod grokmirror;
 #[path = "../common/pages.rs"]
 mod pages;
 mod pagure;
