@@ -70,6 +70,7 @@ use scraper::ElementRef;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use super::web::{best_clone, web_url};
 use super::{location, same_host, stays_on_host};
 use crate::lister::html::{HtmlPage, selector, text};
 use crate::lister::{
@@ -317,7 +318,7 @@ fn read_repo(
         return Ok(());
     }
     let given = if in_table.is_empty() { in_head } else { in_table };
-    match best(&clone_urls(&given, &response.url)) {
+    match best_clone(&clone_urls(&given, &response.url)) {
         Some(clone) => {
             page.origin(NewOrigin::new(clone, VisitType::git()).with_last_update(updated))?;
         }
@@ -428,18 +429,6 @@ fn clone_urls(given: &[String], page: &Url) -> Vec<String> {
     urls.into_iter().filter(|(url, cut)| !cut || ours(url)).map(|(url, _)| url).collect()
 }
 
-/// The link that anybody can clone from, the safest first.
-fn best(urls: &[String]) -> Option<&str> {
-    let scheme = |wanted: &str| {
-        let mut fit = urls.iter().filter(|u| Url::parse(u).is_ok_and(|u| u.scheme() == wanted));
-        fit.find(|u| check_origin_url(u).is_ok())
-    };
-    scheme("https")
-        .or_else(|| scheme("http"))
-        .or_else(|| urls.iter().find(|u| check_origin_url(u).is_ok()))
-        .map(String::as_str)
-}
-
 /// Escapes what cannot stand in a URL, in lower case as cgit itself does. What is escaped stays.
 fn escaped(href: &str) -> String {
     let mut out = String::with_capacity(href.len());
@@ -455,18 +444,6 @@ fn escaped(href: &str) -> String {
         }
     }
     out
-}
-
-/// A link made absolute, as pages are told apart: without a fragment or slashes at its end.
-fn web_url(base: &Url, href: &str) -> Option<Url> {
-    let mut url = base.join(href.trim()).ok()?;
-    if !matches!(url.scheme(), "http" | "https") {
-        return None;
-    }
-    url.set_fragment(None);
-    let path = url.path().trim_end_matches('/').to_owned();
-    url.set_path(&path);
-    Some(url)
 }
 
 /// The path of a repository's page below the index, whatever the scheme, the slash at the end, and

@@ -19,6 +19,10 @@ pub mod npm;
 pub mod pagure;
 pub mod phabricator;
 mod scope;
+#[cfg(feature = "html")]
+pub mod stagit;
+#[cfg(feature = "html")]
+mod web;
 
 use url::Url;
 
@@ -40,6 +44,8 @@ pub use hgweb::HgWeb;
 pub use npm::Npm;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
+#[cfg(feature = "html")]
+pub use stagit::Stagit;
 
 use crate::lister::{Entry, ListerError, location};
 use crate::transport::Response;
@@ -70,6 +76,8 @@ pub(crate) fn entries() -> Vec<Entry> {
         pagure::entry(),
         phabricator::entry(),
         phabricator::phorge_entry(),
+        #[cfg(feature = "html")]
+        stagit::entry(),
     ]
 }
 

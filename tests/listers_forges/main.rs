@@ -12,6 +12,7 @@ mod grokmirror;
 mod pages;
 mod pagure;
 mod phabricator;
+mod stagit;
 #[cfg(feature = "testing")]
 mod trial;
 
