@@ -18,6 +18,7 @@ laws!(grokmirror_obeys_the_laws, "fixtures/grokmirror/basic", single_file);
 laws!(grokmirror_with_a_validator_obeys_the_laws, "fixtures/grokmirror/live", single_file);
 #[cfg(feature = "html")]
 laws!(stagit_obeys_the_laws, "fixtures/stagit/basic");
+laws!(tuleap_obeys_the_laws, "fixtures/tuleap/basic");
 laws!(github_of_an_organization_obeys_the_laws, "fixtures/github/org", single_file);
 laws!(gitlab_of_a_group_obeys_the_laws, "fixtures/gitlab/group", single_file);
 laws!(gitea_of_an_organization_obeys_the_laws, "fixtures/gitea/org", single_file);

@@ -21,6 +21,7 @@ pub mod phabricator;
 mod scope;
 #[cfg(feature = "html")]
 pub mod stagit;
+pub mod tuleap;
 #[cfg(feature = "html")]
 mod web;
 
@@ -46,6 +47,7 @@ pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 #[cfg(feature = "html")]
 pub use stagit::Stagit;
+pub use tuleap::Tuleap;
 
 use crate::lister::{Entry, ListerError, location};
 use crate::transport::Response;
@@ -78,6 +80,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         phabricator::phorge_entry(),
         #[cfg(feature = "html")]
         stagit::entry(),
+        tuleap::entry(),
     ]
 }
 

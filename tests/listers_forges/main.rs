@@ -15,6 +15,7 @@ mod phabricator;
 mod stagit;
 #[cfg(feature = "testing")]
 mod trial;
+mod tuleap;
 
 use std::collections::BTreeMap;
 
