@@ -19,6 +19,7 @@ laws!(grokmirror_with_a_validator_obeys_the_laws, "fixtures/grokmirror/live", si
 #[cfg(feature = "html")]
 laws!(stagit_obeys_the_laws, "fixtures/stagit/basic");
 laws!(tuleap_obeys_the_laws, "fixtures/tuleap/basic");
+laws!(urls_obeys_the_laws, "fixtures/urls/basic", single_file);
 laws!(github_of_an_organization_obeys_the_laws, "fixtures/github/org", single_file);
 laws!(gitlab_of_a_group_obeys_the_laws, "fixtures/gitlab/group", single_file);
 laws!(gitea_of_an_organization_obeys_the_laws, "fixtures/gitea/org", single_file);

@@ -22,6 +22,7 @@ mod scope;
 #[cfg(feature = "html")]
 pub mod stagit;
 pub mod tuleap;
+pub mod urls;
 #[cfg(feature = "html")]
 mod web;
 
@@ -48,6 +49,7 @@ pub use phabricator::Phabricator;
 #[cfg(feature = "html")]
 pub use stagit::Stagit;
 pub use tuleap::Tuleap;
+pub use urls::Urls;
 
 use crate::lister::{Entry, ListerError, location};
 use crate::transport::Response;
@@ -81,6 +83,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         #[cfg(feature = "html")]
         stagit::entry(),
         tuleap::entry(),
+        urls::entry(),
     ]
 }
 

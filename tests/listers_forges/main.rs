@@ -16,6 +16,7 @@ mod stagit;
 #[cfg(feature = "testing")]
 mod trial;
 mod tuleap;
+mod urls;
 
 use std::collections::BTreeMap;
 
