@@ -15,6 +15,7 @@ pub mod gitlab;
 pub mod grokmirror;
 #[cfg(feature = "html")]
 pub mod hgweb;
+pub mod launchpad;
 pub mod npm;
 pub mod pagure;
 pub mod phabricator;
@@ -43,6 +44,7 @@ pub use gitlab::GitLab;
 pub use grokmirror::Grokmirror;
 #[cfg(feature = "html")]
 pub use hgweb::HgWeb;
+pub use launchpad::Launchpad;
 pub use npm::Npm;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
@@ -76,6 +78,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         grokmirror::entry(),
         #[cfg(feature = "html")]
         hgweb::entry(),
+        launchpad::entry(),
         npm::entry(),
         pagure::entry(),
         phabricator::entry(),

@@ -8,6 +8,7 @@ mod github;
 mod gitiles;
 mod gitlab;
 mod grokmirror;
+mod launchpad;
 #[path = "../common/pages.rs"]
 mod pages;
 mod pagure;
