@@ -266,7 +266,7 @@ fn gerrit_lists_what_stays_while_others_go() {
         let mut leaving = (0..1000).filter(|n| n % 7 == 3).map(name);
         let stays: BTreeSet<String> = (0..1000).filter(|n| n % 7 != 3).map(name).collect();
         let lister = gerrit();
-        let (mut cursor, mut listed, mut requests) = (Some(first()), BTreeSet::new(), 0);
+        let (mut cursor, mut seen, mut requests) = (Some(first()), BTreeSet::new(), 0);
         while let Some(at) = cursor.take() {
             requests += 1;
             assert!(requests < 5000, "no end with pages of {cap}");
@@ -293,7 +293,7 @@ fn gerrit_lists_what_stays_while_others_go() {
             }
             there.insert(format!("group-{:02}/new-{requests}", requests % 20));
         }
-        let missed: Vec<&String> = stays.difference(&listed).collect();
+        let missed: Vec<&String> = stays.difference(&seen).collect();
         assert!(missed.is_empty(), "pages of {cap}: {missed:?}");
     }
 }

@@ -162,7 +162,7 @@ fn urls_a_list_that_is_cut_is_an_error() {
 
 #[test]
 fn urls_a_long_list_is_flushed_as_it_is_read() {
-    let body: String = (0..10_000).map(|n| format!("https://h/r{n}\n")).collect();
+    let body = (0..10_000).map(|n| format!("https://h/r{n}\n")).collect::<Vec<_>>().concat();
     let sizes = Arc::new(Mutex::new(Vec::new()));
     let seen = Arc::clone(&sizes);
     let mut page = Page::new().with_flush(
