@@ -285,8 +285,7 @@ fn gerrit_lists_what_stays_while_others_go() {
                 })
                 .collect();
             let batch = page(&lister, &at, &Value::Object(body));
-            listed
-                .extend(urls(&batch).into_iter().map(|u| u["https://review.example/r/".len()..].to_owned()));
+            seen.extend(urls(&batch).into_iter().map(|u| u["https://review.example/r/".len()..].to_owned()));
             cursor = nexts(&batch).first().map(|c| serde_json::from_value((*c).clone()).unwrap());
             for gone in leaving.by_ref().take(edits) {
                 there.remove(&gone);
