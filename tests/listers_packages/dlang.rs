@@ -23,6 +23,7 @@ fn package(kind: &str, owner: &str, project: &str, updated: &str) -> Value {
 const THEN: &str = "2023-07-12T14:42:46.231Z";
 const LATER: &str = "2024-07-12T14:42:46.231Z";
 
+#[allow(clippy::unnecessary_wraps, reason = "compared with what may be none")]
 fn date(text: &str) -> Option<Timestamp> {
     Some(Timestamp::parse(text).unwrap())
 }

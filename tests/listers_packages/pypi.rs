@@ -60,6 +60,7 @@ fn page(at: &PyPiCursor, body: impl Into<String>) -> PageBatch {
     read(&pypi(), at, body.into()).unwrap()
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "compared with what may be none")]
 fn at(seconds: i64) -> Option<Timestamp> {
     Some(Timestamp::from_seconds(seconds))
 }
