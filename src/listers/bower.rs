@@ -6,7 +6,7 @@
 //!
 //! - **Authentication**: none. **Limits**: none documented.
 //! - **Origins**: the repositories, in the form in which their forges list them
-//!   ([`repository_url`](crate::lister::repository_url)): many are written `git://github.com/…`, which that forge no longer
+//!   ([`repository_url`]): many are written `git://github.com/…`, which that forge no longer
 //!   answers. Several packages of one repository are one origin.
 //! - **State**: none; while the registry's `ETag` or `Last-Modified` is the same, it is not read again.
 //! - **Deletions**: what the registry no longer names is gone after a full run.

@@ -24,7 +24,7 @@ const THEN: &str = "2023-07-12T14:42:46.231Z";
 const LATER: &str = "2024-07-12T14:42:46.231Z";
 
 fn date(text: &str) -> Option<Timestamp> {
-    Some(Timestamp::parse(text).unwrap())
+    Timestamp::parse(text).ok()
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn elm_a_broken_body_is_an_error_with_its_place() {
     fails(r#"["a/b@1.0.0", "a/"#, &["ends too early"]);
     fails(r#"["a/b@1.0.0", null]"#, &["[1]"]);
     fails(r#"{"a/b": ["1.0.0"]}"#, &["a list"]);
-    fails(r#"[] []"#, &["trailing"]);
+    fails("[] []", &["trailing"]);
 }
 
 #[test]
