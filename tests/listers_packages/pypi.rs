@@ -60,9 +60,8 @@ fn page(at: &PyPiCursor, body: impl Into<String>) -> PageBatch {
     read(&pypi(), at, body.into()).unwrap()
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "compared with what may be none")]
-fn at(seconds: i64) -> Option<Timestamp> {
-    Some(Timestamp::from_seconds(seconds))
+fn at(seconds: i64) -> Timestamp {
+    Timestamp::from_seconds(seconds)
 }
 
 #[test]
@@ -152,7 +151,7 @@ fn pypi_dates_are_of_the_latest_change() {
         ]),
     );
     let dates: Vec<_> = batch.origins.iter().map(|s| s.origin.last_update).collect();
-    assert_eq!(dates, [at(300), None, at(500)]);
+    assert_eq!(dates, [Some(at(300)), None, Some(at(500))]);
 }
 
 #[test]
@@ -181,7 +180,7 @@ fn pypi_spellings_are_one_project() {
         page(&changes(1, 9), log(&[("A_b", None, 100, "create", 2), ("a--B", None, 90, "create", 3)]));
     assert_eq!(urls(&batch), ["https://registry.example/project/a--B/"]);
     assert_eq!(batch.origins[0].origin.forge_id.as_deref(), Some("a-b"));
-    assert_eq!(batch.origins[0].origin.last_update, at(100));
+    assert_eq!(batch.origins[0].origin.last_update, Some(at(100)));
     let index = page(&all(), r#"{"projects": [{"name": "A._.b"}]}"#);
     assert_eq!(index.origins[0].origin.forge_id.as_deref(), Some("a-b"));
 }
