@@ -229,6 +229,15 @@ pub fn read_input(specimens: &[Specimen], input: &[u8]) -> Option<Reached> {
     Some(specimen.read(body.to_vec()))
 }
 
+/// Heads of answers as forges give them, in the form that [`read_head`] reads.
+pub const HEADS: [&[u8]; 5] = [
+    b"\0\0link: <https://forge.example/api?page=2>; rel=\"next\", </api?page=9>; rel=last; title=\"a, b\"\netag: \"1\"\n\n[]",
+    b"\0\xe5retry-after: 120\nx-ratelimit-remaining: 0\nx-ratelimit-reset: 1767225700\n\n{\"message\": \"API rate limit exceeded\"}",
+    b"\0\xcbcf-mitigated: challenge\ncontent-type: text/html\n\n<title>Just a moment...</title>",
+    b"\x01\x2fretry-after: Thu, 01 Jan 2026 00:02:00 GMT\n\n",
+    b"\0\0content-type: text/html; charset=utf-8\nlast-modified: Tue, 24 Nov 2026 02:23:01 GMT\n\n<html><title>Making sure you&#39;re not a bot!</title>",
+];
+
 /// Reads an input as the head of an answer: a status in its first two bytes, lines of headers, an
 /// empty line, the beginning of a body. All that looks at these is asked: links, limits, retries,
 /// bot walls, dates.

@@ -14,6 +14,17 @@ mod cell;
 mod expected;
 mod fault;
 mod forge;
+#[cfg(feature = "reqwest")]
+mod network;
+#[cfg(all(feature = "reqwest", feature = "file"))]
+#[path = "../transport/notes.rs"]
+mod notes;
+#[cfg(all(feature = "reqwest", feature = "file"))]
+mod secrets;
+#[cfg(feature = "reqwest")]
+#[path = "../transport/support.rs"]
+#[allow(dead_code, clippy::unwrap_used, reason = "a part of it is for others")]
+mod support;
 mod trial;
 
 use std::collections::BTreeMap;
@@ -109,4 +120,57 @@ fn what_goes_wrong_with_one_request_is_told_and_costs_no_other() {
         broken.extend(tried.broken);
     }
     assert!(broken.is_empty(), "{} cells:\n{}", broken.len(), broken.join("\n"));
+}
+
+/// The fixtures of a lister, those first whose run is about so long.
+#[cfg(feature = "reqwest")]
+fn cases(entry: &Entry, long: usize) -> Vec<(PathBuf, Case)> {
+    let mut cases: Vec<(PathBuf, Case)> =
+        fixtures(entry).into_iter().map(|folder| (folder.clone(), Case::load(&folder).unwrap())).collect();
+    cases.sort_by_key(|(_, case)| case.runs[0].exchanges.len().abs_diff(long));
+    cases
+}
+
+#[cfg(feature = "reqwest")]
+#[test]
+fn what_goes_wrong_on_a_socket_is_told_as_the_matrix_has_it() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let registry = Registry::builtin();
+    let mut broken = Vec::new();
+    runtime.block_on(async {
+        for entry in registry.entries() {
+            let mut sampled = false;
+            for (folder, case) in &cases(entry, 3) {
+                if let Some(trial) = Trial::of(entry, case, folder).await.first() {
+                    broken.extend(network::sample(trial).await);
+                    sampled = true;
+                    break;
+                }
+            }
+            assert!(sampled, "{} has no fixture of a healthy run", entry.name);
+        }
+    });
+    assert!(broken.is_empty(), "{} cells:\n{}", broken.len(), broken.join("\n"));
+}
+
+#[cfg(all(feature = "reqwest", feature = "file"))]
+#[test]
+fn a_secret_of_a_lister_is_seen_nowhere() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let registry = Registry::builtin();
+    let mut seen = Vec::new();
+    runtime.block_on(async {
+        for entry in registry.entries() {
+            let mut tried = false;
+            for (folder, case) in &cases(entry, 3) {
+                if let Some(trial) = Trial::of(entry, case, folder).await.first() {
+                    seen.extend(secrets::seen(trial, entry).await);
+                    tried = true;
+                    break;
+                }
+            }
+            assert!(tried, "{} has no fixture of a healthy run", entry.name);
+        }
+    });
+    assert!(seen.is_empty(), "{} places:\n{}", seen.len(), seen.join("\n"));
 }

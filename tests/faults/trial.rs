@@ -141,7 +141,7 @@ impl<'a> Trial<'a> {
     }
 
     /// Two days for each run, so that what a run saw and when it asks again can be told apart.
-    fn clock(&self, later: u64) -> Arc<VirtualClock> {
+    pub(crate) fn clock(&self, later: u64) -> Arc<VirtualClock> {
         self.clock_of(self.n, later)
     }
 
@@ -160,7 +160,7 @@ impl<'a> Trial<'a> {
     }
 
     /// A store in which the runs before this one have been.
-    async fn prepared(&self) -> Arc<MemoryStore> {
+    pub(crate) async fn prepared(&self) -> Arc<MemoryStore> {
         let store = Arc::new(MemoryStore::new());
         for n in 0..self.n {
             let clock = self.clock_of(n, 0);
@@ -184,7 +184,7 @@ impl<'a> Trial<'a> {
         }
     }
 
-    async fn drive(
+    pub(crate) async fn drive(
         &self,
         store: &Arc<MemoryStore>,
         run: &CaseRun,

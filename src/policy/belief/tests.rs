@@ -17,6 +17,7 @@ fn close(a: f64, b: f64, relative: f64) -> bool {
 
 /// Mean and variance of `l^(a-1) e^(-b l) (1 - e^(-l t))`, by the trapezoid rule over the logarithm of
 /// `l`, where the integrand is smooth and falls to nothing on both sides.
+#[allow(clippy::many_single_char_names, reason = "as in the formula")]
 fn moments(a: f64, b: f64, t: f64) -> (f64, f64) {
     let centre = (a / b).ln();
     let low = -60.0 / (a + 1.0) - 40.0 / (a + 1.0).sqrt();
