@@ -19,8 +19,10 @@ use common::{Chain, ChainPage, answer, chain_pages, driver, expected_urls, repo_
 use lamplighter::backend::{
     FileStore, MemoryStore, OriginQuery, OriginStore, Prune, RunOutcome, RunStore, SchedulerBackend,
 };
-use lamplighter::driver::{Driver, Filters, Keep, RunOptions};
-use lamplighter::lister::{Failure, Lister, ListerError, Page, Recovery, RunInfo, Source, query_param};
+use lamplighter::driver::{Driver, RunOptions};
+use lamplighter::lister::{
+    Failure, Filters, Keep, Lister, ListerError, Page, Recovery, RunInfo, Source, query_param,
+};
 use lamplighter::model::{NewOrigin, VisitType};
 use lamplighter::testing::{Answering, VirtualClock};
 use lamplighter::transport::{Request, Response, TransportError};

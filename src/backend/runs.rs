@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::Prune;
-use crate::lister::{Coverage, Mode, PageBatch};
+use crate::lister::{Coverage, Filtered, Mode, PageBatch};
 use crate::model::{JsonObject, ListerKey, ListerRecord, Timestamp};
 use crate::transport::Identity;
 
@@ -267,13 +267,22 @@ pub struct PageCommit {
     /// The validator that came with the page, and the URL it is for. It takes the place of the one
     /// that is there, whoever that was given to: the part was read anew.
     pub validator: Option<(String, Validator)>,
+    /// What was asked for, for whoever reads of a loop: method, host and path.
+    pub place: Option<String>,
 }
 
 impl PageCommit {
     /// A page and how its cursor ended.
     #[must_use]
     pub fn new(run: RunTicket, cursor: CursorTicket, batch: PageBatch, end: Option<CursorEnd>) -> Self {
-        Self { run, cursor, batch, end, candidate: None, validator: None }
+        Self { run, cursor, batch, end, candidate: None, validator: None, place: None }
+    }
+
+    /// Says what was asked for.
+    #[must_use]
+    pub fn with_place(mut self, place: impl Into<String>) -> Self {
+        self.place = Some(place.into());
+        self
     }
 
     /// Adds a candidate state.
@@ -461,6 +470,8 @@ pub struct RunRecord {
     pub counts: Committed,
     /// Things left out on purpose.
     pub skipped: u64,
+    /// Origins that filters left out.
+    pub filtered: Filtered,
     /// Origins that were not seen, and are not taken for gone because they are too many.
     pub withheld: u64,
     /// What went wrong.

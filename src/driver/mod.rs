@@ -44,7 +44,6 @@
 
 mod error;
 mod events;
-mod filters;
 mod options;
 mod page;
 mod report;
@@ -60,7 +59,6 @@ use tracing::Instrument;
 pub use crate::transport::SystemClock;
 pub use error::{RunError, RunErrorKind};
 pub use events::{Event, Observer, StopHandle};
-pub use filters::{Filtered, Filters, Keep, KeepError};
 pub use options::RunOptions;
 #[cfg(feature = "testing")]
 pub(crate) use page::chain;

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::Filters;
 use crate::backend::Prune;
+use crate::lister::Filters;
 use crate::model::JsonObject;
 
 /// How a run is to be run. The defaults are an ordinary run: incremental where the lister can and

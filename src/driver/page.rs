@@ -6,14 +6,14 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tracing::Instrument;
 
-use super::{Filtered, Filters, RunError};
+use super::RunError;
 use crate::backend::{
     BackendErrorKind, Candidate, Committed, CursorEnd, GapKind, PageCommit, PageDigest, PendingCursor,
     RunStore, RunTicket, Validator,
 };
 use crate::lister::{
-    Failure, FailureKind, Follow, FollowKind, ListerError, ListerErrorKind, Page, PageBatch, PageSource,
-    Skip, Verdict,
+    Failure, FailureKind, Filtered, Filters, Follow, FollowKind, ListerError, ListerErrorKind, Page,
+    PageBatch, PageSource, Skip, Verdict,
 };
 use crate::model::{check_origin_url, half};
 use crate::transport::{Body, Clock, Condition, Identity, Request, Response, Transport};
@@ -188,6 +188,7 @@ impl Run {
         let mut commit =
             PageCommit::new(self.ticket, pending.ticket, batch, Some(CursorEnd::Done(reading.digest)));
         commit.validator = validator;
+        commit.place = Some(place.clone());
         let mut committed = self.commit(commit).await?;
         let end = if committed.gaps > 0 {
             HowEnded::Gap("a loop: it came back to where it had been".to_owned())
@@ -237,12 +238,16 @@ impl Run {
     /// leave out. Counts all but the second.
     fn settle(&self, batch: &mut PageBatch, aside: &mut Aside) {
         let enable = self.enable_origins;
-        let skips = &mut batch.skips;
+        let (skips, filtered) = (&mut batch.skips, &mut batch.filtered);
         batch.origins.retain_mut(|sighting| {
             sighting.origin.enabled &= enable;
             match check_origin_url(&sighting.origin.url) {
                 Ok(()) => {
-                    sighting.left_out = self.filters.leave_out(&sighting.origin, &mut aside.filtered);
+                    let by = self.filters.leave_out(&sighting.origin);
+                    sighting.left_out = by.is_some();
+                    if let Some(fact) = by {
+                        filtered.count(fact);
+                    }
                     true
                 }
                 Err(problem) => {
@@ -256,6 +261,7 @@ impl Run {
             tracing::warn!(what = %skip.what, why = %skip.why, "skipped");
         }
         aside.skipped += skips.len() as u64;
+        aside.filtered.add(*filtered);
     }
 
     /// Commits a page's end, its marks joined into the candidate.
@@ -328,7 +334,7 @@ impl Run {
             }
         };
         let aside = Aside { skipped: batch.skips.len() as u64, ..Aside::default() };
-        let commit = PageCommit::new(self.ticket, pending.ticket, batch, Some(end));
+        let commit = PageCommit::new(self.ticket, pending.ticket, batch, Some(end)).with_place(&place);
         let committed = self.store.commit_page(commit, self.clock.now()).await?;
         Ok(PageEnd::Committed { end: how, committed, aside, place })
     }

@@ -1,8 +1,7 @@
 //! How a run went.
 
-use super::Filtered;
 use crate::backend::{Committed, Gap, RunId, RunOutcome};
-use crate::lister::{Coverage, Mode};
+use crate::lister::{Coverage, Filtered, Mode};
 use crate::model::{JsonObject, ListerKey, Timestamp};
 
 /// How a run went: this driver's share of it, and how the run stands now.

@@ -47,6 +47,7 @@ pub(crate) mod compress;
 #[cfg(feature = "compression")]
 pub(crate) mod deb822;
 mod error;
+mod filters;
 #[cfg(feature = "html")]
 pub(crate) mod html;
 mod page;
@@ -59,6 +60,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 pub use error::{ConfigError, ListerError, ListerErrorKind};
+pub use filters::{Fact, Filtered, Filters, Keep, KeepError};
 pub use page::{Flush, Follow, FollowKind, Page, PageBatch, Sighting, Skip};
 #[cfg(feature = "archives")]
 pub(crate) use read::utc_date;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{Cursor, ListerError};
+use super::{Cursor, Filtered, ListerError};
 use crate::model::{GoneReason, NewOrigin, OriginKey};
 
 /// An origin seen on a page, and the part of the listing that says so.
@@ -103,6 +103,8 @@ pub struct PageBatch {
     pub gone: Vec<(OriginKey, GoneReason)>,
     /// What was left out on purpose.
     pub skips: Vec<Skip>,
+    /// How many of the origins are there, but [not wanted](Sighting::left_out): a driver counts them.
+    pub filtered: Filtered,
     /// Cursors that follow.
     pub follows: Vec<Follow>,
     /// Pieces of state.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 use url::Url;
 
-use super::{ConfigError, PageSource};
+use super::{ConfigError, Fact, Filters, PageSource};
 use crate::model::JsonObject;
 use crate::transport::Secret;
 
@@ -22,12 +22,14 @@ pub enum ParameterKind {
     Integer,
     /// `true` or `false`.
     Boolean,
+    /// `include`, `exclude` or `only`: what to do with origins of a kind.
+    Filter,
     /// A secret: goes to the transport, never into a lister, a log or a store.
     Secret,
 }
 
 impl ParameterKind {
-    /// As in JSON: `text`, `url`, `integer`, `boolean`, `secret`.
+    /// As in JSON: `text`, `url`, `integer`, `boolean`, `filter`, `secret`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -35,6 +37,7 @@ impl ParameterKind {
             Self::Url => "url",
             Self::Integer => "integer",
             Self::Boolean => "boolean",
+            Self::Filter => "filter",
             Self::Secret => "secret",
         }
     }
@@ -184,6 +187,8 @@ pub struct Built {
     pub secrets: Vec<Secret>,
     /// The arguments, defaults included, secrets left out.
     pub parameters: JsonObject,
+    /// Which of the listed origins are wanted: for the options of a run. The arguments say it too.
+    pub filters: Filters,
     /// Base URLs that the configuration names: they may be private, and secrets go to their hosts.
     pub bases: Vec<Url>,
 }
@@ -209,8 +214,10 @@ pub struct Entry {
     pub visit_types: &'static [&'static str],
     /// Whether it remembers where it was.
     pub incremental: bool,
-    /// Its parameters.
+    /// Its own parameters; those of its filters come with [`Entry::all_parameters`].
     pub parameters: &'static [Parameter],
+    /// What its forge tells of the origins: for each of these it has a filter.
+    pub facts: &'static [Fact],
     /// The query or form fields by which it says where it is: a replay finds an answer by them.
     pub positions: &'static [&'static str],
     /// Where a base URL comes from that is not an argument.
@@ -235,6 +242,7 @@ impl Entry {
             visit_types: &["git"],
             incremental: false,
             parameters: &[],
+            facts: &[],
             positions: &[],
             default_base: None,
             credential: None,
@@ -261,6 +269,19 @@ impl Entry {
     pub const fn with_parameters(mut self, parameters: &'static [Parameter]) -> Self {
         self.parameters = parameters;
         self
+    }
+
+    /// Says which facts its forge tells, in some of its answers at least: it gets a parameter for each
+    /// (`forks`, `archived`, `mirrors`, `empty`), and origins are left out by them.
+    #[must_use]
+    pub const fn telling(mut self, facts: &'static [Fact]) -> Self {
+        self.facts = facts;
+        self
+    }
+
+    /// Its own parameters, and those of its filters.
+    pub fn all_parameters(&self) -> impl Iterator<Item = Parameter> + use<> {
+        self.parameters.iter().copied().chain(self.facts.iter().map(|fact| fact.parameter()))
     }
 
     /// Gives the fields by which it says where it is.
@@ -305,18 +326,18 @@ impl Entry {
     pub fn build(&self, given: &JsonObject) -> Result<Built, ConfigError> {
         let mut arguments = Arguments { lister: self.name.to_owned(), values: JsonObject::new() };
         let mut secrets = Vec::new();
-        for (name, value) in given {
-            let Some(parameter) = self.parameters.iter().find(|p| p.name == name) else {
+        let mut given = given.clone();
+        given.retain(|_, value| !value.is_null());
+        let filters = Filters::take(self, &mut given)?;
+        for (name, value) in &given {
+            let Some(parameter) = self.all_parameters().find(|p| p.name == name) else {
                 return Err(ConfigError::UnknownParameter {
                     lister: self.name.to_owned(),
                     name: name.clone(),
-                    nearest: nearest(name, self.parameters.iter().map(|p| p.name)),
+                    nearest: nearest(name, self.all_parameters().map(|p| p.name)),
                 });
             };
-            if value.is_null() {
-                continue;
-            }
-            let value = typed(parameter, value)?;
+            let value = typed(&parameter, value)?;
             if parameter.kind == ParameterKind::Secret {
                 secrets.push(Secret::token(value.as_str().unwrap_or_default()));
             } else {
@@ -324,7 +345,7 @@ impl Entry {
             }
         }
         for parameter in self.parameters {
-            let known = given.get(parameter.name).is_some_and(|v| !v.is_null());
+            let known = given.contains_key(parameter.name);
             if let (false, Some(default)) = (known, parameter.default) {
                 let value = typed(parameter, &Value::from(default))?;
                 arguments.values.insert(parameter.name.to_owned(), value);
@@ -343,7 +364,7 @@ impl Entry {
             .chain(instance_base)
             .chain(self.default_base.and_then(|b| Url::parse(b).ok()))
             .collect();
-        Ok(Built { source, secrets, parameters: arguments.values, bases })
+        Ok(Built { source, secrets, parameters: arguments.values, filters, bases })
     }
 }
 
@@ -352,7 +373,7 @@ fn typed(parameter: &Parameter, value: &Value) -> Result<Value, ConfigError> {
         |problem: &str| ConfigError::Value { name: parameter.name.to_owned(), problem: problem.to_owned() };
     let text = value.as_str();
     match parameter.kind {
-        ParameterKind::Text | ParameterKind::Secret => match value {
+        ParameterKind::Text | ParameterKind::Filter | ParameterKind::Secret => match value {
             Value::String(_) => Ok(value.clone()),
             Value::Number(n) => Ok(Value::from(n.to_string())),
             Value::Bool(b) => Ok(Value::from(b.to_string())),

@@ -53,8 +53,9 @@
 //!   `a_paragraph_that_is_no_source_package_is_left_out`
 //! - what is no release file or index, is cut or bent, is an error with its place:
 //!   `what_is_no_release_file_is_an_error_that_says_why`, `what_is_no_index_is_an_error_with_its_place`,
-//!   `no_cut_or_bent_file_makes_it_panic`, `a_broken_index_is_a_gap_of_its_part_and_healed_by_the_next_listing`
+//!   `no_cut_or_bent_file_makes_it_panic`, `an_index_that_comes_empty_is_an_error_unless_it_is_empty`, `a_broken_index_is_a_gap_of_its_part_and_healed_by_the_next_listing`
 //! - a package in two suites keeps what each says: `an_index_that_fails_keeps_what_it_said`,
+//!   `a_kill_between_two_indexes_keeps_what_both_say`, `an_index_that_answers_304_keeps_what_it_said`,
 //!   `a_worker_that_claims_during_a_run_gets_the_whole`
 
 use std::io::BufReader;
@@ -140,6 +141,9 @@ pub enum DebianCursor {
         at: usize,
         /// Whether a release file names them; else they are guessed.
         listed: bool,
+        /// How large the plain index is, where a release file says so.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        size: Option<u64>,
     },
 }
 
@@ -219,7 +223,7 @@ impl Debian {
         let wanted = if self.components.is_empty() { release.components() } else { self.components.clone() };
         let mut any = false;
         for component in wanted {
-            let Some((names, sum)) = release.index_of(&component) else {
+            let Some((names, file)) = release.index_of(&component) else {
                 page.skip(format!("{suite}/{component}"), "the suite has no source index of it");
                 // What it may have said before, it says no longer.
                 page.part(format!("{suite}/{component}"));
@@ -230,13 +234,14 @@ impl Debian {
             let week = response.received_at.as_seconds().div_euclid(WEEK);
             page.item(
                 format!("{suite}/{component}"),
-                format!("{sum} {} {week}", release.date),
+                format!("{} {} {week}", file.digest, release.date),
                 DebianCursor::Index {
                     suite: suite.to_owned(),
                     component,
                     names: names.into_iter().map(|n| format!("{folder}{n}")).collect(),
                     at: 0,
                     listed: true,
+                    size: file.size.filter(|_| file.is_plain()),
                 },
             );
         }
@@ -255,6 +260,7 @@ impl Debian {
     fn index(
         &self,
         (suite, component, name): (&str, &str, &str),
+        size: Option<u64>,
         response: &Response,
         page: &mut Page<DebianCursor>,
     ) -> Result<(), ListerError> {
@@ -288,6 +294,12 @@ impl Debian {
         }
         if all > 0 && used == 0 {
             return Err(ListerError::parse(format!("{name}: none of {all} paragraphs is a source package")));
+        }
+        // An empty body is what a sick server gives, too.
+        if let (0, Some(size @ 1..)) = (all, size) {
+            let bytes = response.body.len();
+            let why = format!("{name}: nothing in {bytes} bytes, and the release file says {size} unpacked");
+            return Err(ListerError::parse(why));
         }
         Ok(())
     }
@@ -344,6 +356,7 @@ impl Debian {
             component,
             at: 0,
             listed: false,
+            size: None,
         };
         components.into_iter().map(at).collect()
     }
@@ -389,9 +402,9 @@ impl Lister for Debian {
     ) -> Result<(), ListerError> {
         match at {
             DebianCursor::Release { suite, at } => self.release(suite, *at, &response, page),
-            DebianCursor::Index { suite, component, names, at, .. } => {
+            DebianCursor::Index { suite, component, names, at, size, .. } => {
                 let name = names.get(*at).map_or("the index", String::as_str);
-                self.index((suite, component, name), &response, page)
+                self.index((suite, component, name), *size, &response, page)
             }
         }
     }
@@ -409,13 +422,14 @@ impl Lister for Debian {
                 Recovery::replaced(vec![DebianCursor::Release { suite: suite.clone(), at: at + 1 }])
             }
             DebianCursor::Release { suite, .. } => Recovery::replaced(self.guessed(suite)),
-            DebianCursor::Index { suite, component, names, at, listed } => {
+            DebianCursor::Index { suite, component, names, at, listed, size } => {
                 let there = |at| DebianCursor::Index {
                     suite: suite.clone(),
                     component: component.clone(),
                     names: names.clone(),
                     at,
                     listed: *listed,
+                    size: *size,
                 };
                 if at + 1 < names.len() {
                     return Recovery::replaced(vec![there(at + 1)]);
@@ -434,8 +448,21 @@ impl Lister for Debian {
 struct Release {
     /// As it says it; only compared.
     date: String,
-    /// Name and digest of each file.
-    files: Vec<(String, String)>,
+    files: Vec<ReleaseFile>,
+}
+
+/// A file that a release file lists.
+struct ReleaseFile {
+    name: String,
+    digest: String,
+    size: Option<u64>,
+}
+
+impl ReleaseFile {
+    /// Whether it is an index as it is, not compressed.
+    fn is_plain(&self) -> bool {
+        self.name.ends_with("/Sources")
+    }
 }
 
 impl Release {
@@ -458,18 +485,19 @@ impl Release {
         })?;
         let file = |line: &str| {
             let mut columns = line.split_whitespace();
-            let (digest, _size, name) = (columns.next()?, columns.next()?, columns.next()?);
-            Some((name.to_owned(), digest.to_owned()))
+            let (digest, size, name) = (columns.next()?, columns.next()?, columns.next()?);
+            Some(ReleaseFile { name: name.to_owned(), digest: digest.to_owned(), size: size.parse().ok() })
         };
-        let files = paragraph.lines(list).filter_map(file).filter(|(name, _)| is_path(name)).collect();
+        let files = paragraph.lines(list).filter_map(file).filter(|f| is_path(&f.name)).collect();
         Ok(Self { date: paragraph.get("date").unwrap_or_default().to_owned(), files })
     }
 
     /// The components with a source index, in the order of the file.
     fn components(&self) -> Vec<String> {
         let mut all: Vec<String> = Vec::new();
-        for (name, _) in &self.files {
-            let component = SUFFIXES.iter().find_map(|s| name.strip_suffix(&format!("/source/Sources{s}")));
+        for file in &self.files {
+            let component =
+                SUFFIXES.iter().find_map(|s| file.name.strip_suffix(&format!("/source/Sources{s}")));
             if let Some(component) = component
                 && !all.iter().any(|c| c == component)
             {
@@ -479,23 +507,23 @@ impl Release {
         all
     }
 
-    /// Where a component's index is, and a digest of it. Archives list the plain file and mostly do not
+    /// Where a component's index is, and the file that says best what is in it. Archives list the plain file and mostly do not
     /// serve it: it counts only where there is no other.
-    fn index_of(&self, component: &str) -> Option<(Vec<String>, &str)> {
-        let found: Vec<&(String, String)> = SUFFIXES
+    fn index_of(&self, component: &str) -> Option<(Vec<String>, &ReleaseFile)> {
+        let found: Vec<&ReleaseFile> = SUFFIXES
             .iter()
             .filter_map(|s| {
                 let name = format!("{component}/source/Sources{s}");
-                self.files.iter().find(|(n, _)| *n == name)
+                self.files.iter().find(|f| f.name == name)
             })
             .collect();
-        let (_, digest) = found.last()?;
-        let packed = found.iter().filter(|(n, _)| !n.ends_with("/Sources"));
-        let mut names: Vec<String> = packed.map(|(n, _)| n.clone()).collect();
+        let file = found.last()?;
+        let packed = found.iter().filter(|f| !f.is_plain());
+        let mut names: Vec<String> = packed.map(|f| f.name.clone()).collect();
         if names.is_empty() {
-            names = found.iter().map(|(n, _)| n.clone()).collect();
+            names = found.iter().map(|f| f.name.clone()).collect();
         }
-        Some((names, digest))
+        Some((names, file))
     }
 }
 

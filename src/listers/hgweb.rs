@@ -36,7 +36,7 @@
 //! - a directory is told by its slash, or by a row of few cells: `directories_are_told_from_repositories`
 //! - reads dates in each form, and none where there is none: `dates_in_html_are_read_where_they_are_dates`
 //! - goes neither to another host nor out of the tree, nor down for ever:
-//!   `what_leads_out_of_the_tree_is_left_out`, `a_tree_that_is_too_deep_is_left_out`
+//!   `what_leads_out_of_the_tree_is_left_out`, `what_leads_to_its_own_page_is_left_out`, `a_tree_that_is_too_deep_is_left_out`
 //! - an index without rows is no error; a page that is no index, or is cut, is:
 //!   `an_empty_index_is_no_error`, `what_is_no_index_is_an_error_that_says_why`
 //! - a directory that cannot be read is a gap, and the others are listed: `a_broken_directory_is_a_gap_and_healed_by_the_next_listing`,
@@ -261,6 +261,10 @@ impl HgWeb {
                 None => return Err(format!("leads out of {}{}", location(&self.url), self.url.path())),
                 Some(depth) if depth > DEEPEST => {
                     return Err(format!("lies deeper than {DEEPEST} directories"));
+                }
+                // Asked for once a run, it would be lost without a word.
+                Some(_) if url.path() == response.url.path() => {
+                    return Err("leads to the page that it is on".to_owned());
                 }
                 Some(_) => {}
             }

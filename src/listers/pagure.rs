@@ -46,8 +46,8 @@ use url::Url;
 
 use super::{location, on_the_same_host, under};
 use crate::lister::{
-    Arguments, ConfigError, Entry, Lister, ListerError, Page, PageSource, Parameter, ParameterKind, RunInfo,
-    Source, base_url, query_param, seconds_date,
+    Arguments, ConfigError, Entry, Fact, Lister, ListerError, Page, PageSource, Parameter, ParameterKind,
+    RunInfo, Source, base_url, query_param, seconds_date,
 };
 use crate::model::{NewOrigin, VisitType};
 use crate::transport::{Request, Response};
@@ -259,7 +259,10 @@ const PARAMETERS: &[Parameter] = &[
 
 /// The row of the catalogue.
 pub(super) fn entry() -> Entry {
-    Entry::new("pagure", "Pagure", build).with_parameters(PARAMETERS).with_positions(&["page"])
+    Entry::new("pagure", "Pagure", build)
+        .telling(&[Fact::Fork])
+        .with_parameters(PARAMETERS)
+        .with_positions(&["page"])
 }
 
 fn build(arguments: &Arguments) -> Result<Arc<dyn PageSource>, ConfigError> {

@@ -63,8 +63,8 @@ use url::Url;
 use super::location;
 use super::scope::{Instance, Scope};
 use crate::lister::{
-    Arguments, ConfigError, Entry, Lister, ListerError, Page, PageSource, Parameter, ParameterKind, RunInfo,
-    Source,
+    Arguments, ConfigError, Entry, Fact, Lister, ListerError, Page, PageSource, Parameter, ParameterKind,
+    RunInfo, Source,
 };
 use crate::model::{NewOrigin, VisitType, check_origin_url};
 use crate::transport::{Auth, Request, Response};
@@ -345,6 +345,7 @@ pub(super) fn phorge_entry() -> Entry {
 fn row(entry: Entry) -> Entry {
     entry
         .visiting(&["git", "hg", "svn"])
+        .telling(&[Fact::Archived])
         .with_parameters(PARAMETERS)
         .with_positions(&["after"])
         .with_credential("a Conduit token: api_token=, or a credential of this instance in the configuration")

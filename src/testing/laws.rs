@@ -32,7 +32,7 @@ use crate::driver::{Driver, RunOptions, RunReport, chain};
 use crate::lister::{
     Coverage, Entry, Failure, FollowKind, ListerError, Mode, Page, PageSource, Recovery, Registry, RunInfo,
 };
-use crate::model::{JsonObject, ListerKey, Timestamp};
+use crate::model::{JsonObject, ListedOrigin, ListerKey, Timestamp};
 use crate::transport::{Body, Clock, Fit, Replay, Request, Response, Transport, TransportError};
 
 /// A law that a lister breaks on a fixture, and how.
@@ -46,16 +46,16 @@ pub struct BrokenLaw {
     pub how: String,
 }
 
-type Checked<T = ()> = Result<T, BrokenLaw>;
+pub(super) type Checked<T = ()> = Result<T, BrokenLaw>;
 
 /// The fewest requests of a fixture of a lister of one file.
 const SINGLE_FILE: usize = 2;
 
-fn broken(law: &'static str, how: impl Into<String>) -> BrokenLaw {
+pub(super) fn broken(law: &'static str, how: impl Into<String>) -> BrokenLaw {
     BrokenLaw { law, how: how.into() }
 }
 
-fn ensure(law: &'static str, holds: bool, how: impl FnOnce() -> String) -> Checked {
+pub(super) fn ensure(law: &'static str, holds: bool, how: impl FnOnce() -> String) -> Checked {
     if holds { Ok(()) } else { Err(broken(law, how())) }
 }
 
@@ -363,20 +363,34 @@ fn joins(watched: &Watched) -> Checked {
     Ok(())
 }
 
-type Origins = BTreeMap<(String, String), Value>;
+pub(super) type Origins = BTreeMap<(String, String), Value>;
 
 fn shown(origin: &CaseOrigin) -> Value {
     serde_json::to_value(origin).unwrap_or_default()
 }
 
-fn expected(run: &CaseRun) -> Origins {
+pub(super) fn expected(run: &CaseRun) -> Origins {
     let all = run.origins.iter().flatten();
     all.map(|o| ((o.url.clone(), o.visit_type.clone()), shown(o))).collect()
 }
 
+/// An origin as a case shows it.
+pub(super) fn found(origin: ListedOrigin) -> ((String, String), Value) {
+    let shows = CaseOrigin {
+        url: origin.url.clone(),
+        visit_type: origin.visit_type.to_string(),
+        last_update: origin.last_update,
+        is_fork: origin.is_fork,
+        forked_from_url: origin.forked_from_url,
+        enabled: origin.enabled,
+        extra_loader_arguments: origin.extra_loader_arguments,
+    };
+    ((origin.url, origin.visit_type.to_string()), shown(&shows))
+}
+
 /// The origins of a store, those seen at `since` or later.
 async fn origins(store: &MemoryStore, since: Option<Timestamp>) -> Checked<Origins> {
-    let mut found = Origins::new();
+    let mut all = Origins::new();
     let mut after = None;
     loop {
         let page = store
@@ -387,25 +401,16 @@ async fn origins(store: &MemoryStore, since: Option<Timestamp>) -> Checked<Origi
             if since.is_some_and(|since| o.last_seen < since) {
                 continue;
             }
-            let origin = CaseOrigin {
-                url: o.url.clone(),
-                visit_type: o.visit_type.to_string(),
-                last_update: o.last_update,
-                is_fork: o.is_fork,
-                forked_from_url: o.forked_from_url,
-                enabled: o.enabled,
-                extra_loader_arguments: o.extra_loader_arguments,
-            };
-            found.insert((o.url, o.visit_type.to_string()), shown(&origin));
+            all.extend([found(o)]);
         }
         after = page.next;
         if after.is_none() {
-            return Ok(found);
+            return Ok(all);
         }
     }
 }
 
-fn same(law: &'static str, place: &str, listed: &Origins, expected: &Origins) -> Checked {
+pub(super) fn same(law: &'static str, place: &str, listed: &Origins, expected: &Origins) -> Checked {
     let only = |a: &Origins, b: &Origins| -> Vec<Value> {
         a.iter().filter(|(k, v)| b.get(*k) != Some(*v)).map(|(_, v)| v.clone()).take(3).collect()
     };

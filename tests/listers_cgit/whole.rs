@@ -1,136 +1,103 @@
-//! Whole listings: the fixtures' runs, replayed as plainly as a driver can be written.
+//! Whole listings: each fixture's runs, and what they cost.
+#![cfg(feature = "testing")]
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-use http::StatusCode;
-use lamplighter::lister::{Failure, FailureKind, Lister, Mode, RunInfo, Verdict};
-use lamplighter::listers::CGit;
-use lamplighter::listers::cgit::CGitCursor;
+use lamplighter::backend::{MemoryStore, OriginQuery, OriginStore};
+use lamplighter::driver::{Driver, RunOptions};
+use lamplighter::lister::Registry;
 use lamplighter::model::Timestamp;
-use serde_json::{Value, json};
-use url::Url;
-
-use super::*;
-
-type Origins = BTreeMap<String, Option<Timestamp>>;
-/// Of each item its fingerprint and origins at its last success.
-type Known = BTreeMap<String, (String, Origins)>;
+use lamplighter::testing::{Case, Shown, VirtualClock, check_fixture};
+use lamplighter::transport::{Body, Replay, Request, Response, Transport, TransportError};
 
 /// What a run came to.
-#[derive(Debug, Default, PartialEq)]
+#[derive(Debug, PartialEq)]
 struct Came {
     requests: usize,
-    skipped: usize,
+    skipped: u64,
     gaps: usize,
 }
 
-fn came(requests: usize, skipped: usize, gaps: usize) -> Came {
+fn came(requests: usize, skipped: u64, gaps: usize) -> Came {
     Came { requests, skipped, gaps }
 }
 
-fn answers(case: &str, run: &Value) -> BTreeMap<Url, (u16, String)> {
-    let answer = |e: &Value| {
-        let body = recorded(&format!("{case}/{}", e["body_file"].as_str().unwrap()));
-        (url(e["url"].as_str().unwrap()), (u16::try_from(e["status"].as_u64().unwrap()).unwrap(), body))
-    };
-    run["exchanges"].as_array().unwrap().iter().map(answer).collect()
+/// Replays a fixture's runs: each lists what the fixture says, and asks for all that was recorded.
+async fn replay(case: &str) -> Vec<Came> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/cgit").join(case);
+    let Shown { requests, gaps, skipped, .. } =
+        check_fixture(&Registry::builtin(), &folder).await.unwrap_or_else(|law| panic!("{case}: {law}"));
+    let runs = requests.into_iter().zip(skipped).zip(gaps);
+    runs.map(|((requests, skipped), gaps)| came(requests, skipped, gaps)).collect()
 }
 
-fn run_once(lister: &CGit, answers: &BTreeMap<Url, (u16, String)>, known: &mut Known) -> (Came, Origins) {
-    let (mut came, mut origins) = (Came::default(), Origins::new());
-    let mut asked = BTreeSet::new();
-    let start = lister.start(&RunInfo::new(Timestamp::EPOCH, Mode::Full));
-    let mut waiting: VecDeque<(CGitCursor, Option<(String, String)>)> =
-        start.into_iter().map(|cursor| (cursor, None)).collect();
-    while let Some((at, item)) = waiting.pop_front() {
-        let asks = lister.request(&at).unwrap().url;
-        assert!(asked.insert(asks.clone()), "asked twice: {asks}");
-        came.requests += 1;
-        let (status, body) = answers.get(&asks).unwrap_or_else(|| panic!("not recorded: {asks}"));
-        let answer = if *status == 200 {
-            read(lister, &at, body.as_str()).map_err(|e| Failure::new(FailureKind::Parse, e.to_string()))
-        } else {
-            let status = StatusCode::from_u16(*status).unwrap();
-            Err(Failure::new(FailureKind::Status(status), status.to_string()))
-        };
-        let batch = match answer {
-            Ok(batch) => batch,
-            Err(failure) => {
-                match lister.recover(&at, &failure).verdict {
-                    Verdict::Skip(_) => came.skipped += 1,
-                    Verdict::Gap => came.gaps += 1,
-                    other => panic!("{other:?}"),
-                }
-                continue;
-            }
-        };
-        came.skipped += batch.skips.len();
-        let found: Origins =
-            batch.origins.iter().map(|s| (s.origin.url.clone(), s.origin.last_update)).collect();
-        origins.extend(found.clone());
-        if let Some((key, print)) = &item
-            && nexts(&batch).is_empty()
-        {
-            known.insert(key.clone(), (print.clone(), found));
-        }
-        waiting.extend(nexts(&batch).into_iter().map(|next| (next, item.clone())));
-        for (key, print, cursor) in items(&batch) {
-            match known.get(&key) {
-                Some((stored, before)) if *stored == print => origins.extend(before.clone()),
-                _ => waiting.push_back((cursor, Some((key, print)))),
-            }
-        }
-    }
-    (came, origins)
-}
-
-/// Replays a fixture's runs: each must list what the fixture says, and ask for all that was recorded.
-fn replay(case: &str) -> Vec<Came> {
-    let fixture: Value = serde_json::from_str(&recorded(&format!("{case}/fixture.json"))).unwrap();
-    let mut lister = CGit::new(url(fixture["arguments"]["url"].as_str().unwrap()), "cgit.example");
-    if let Some(base) = fixture["arguments"]["base_git_url"].as_str() {
-        lister = lister.with_base_git_url(base).unwrap();
-    }
-    let mut known = Known::new();
-    let mut replayed = |run: &Value| {
-        let answers = answers(case, run);
-        let (came, listed) = run_once(&lister, &answers, &mut known);
-        let listed: Vec<Value> = listed
-            .iter()
-            .map(|(url, updated)| {
-                json!({
-                    "url": url, "visit_type": "git", "last_update": updated, "is_fork": null,
-                    "forked_from_url": null, "enabled": true, "extra_loader_arguments": {},
-                })
-            })
-            .collect();
-        let expected = recorded(&format!("{case}/{}", run["origins"].as_str().unwrap()));
-        assert_eq!(Value::from(listed), serde_json::from_str::<Value>(&expected).unwrap(), "{case}");
-        assert_eq!(came.requests, answers.len(), "{case}: all that was recorded is asked for");
-        assert_eq!(run["outcome"] == "complete", came.gaps == 0, "{case}");
-        came
-    };
-    fixture["runs"].as_array().unwrap().iter().map(&mut replayed).collect()
-}
-
-#[test]
-fn a_second_listing_costs_the_index_and_what_changed() {
+#[tokio::test]
+async fn a_second_listing_costs_the_index_and_what_changed() {
     // 67 repositories on 4 pages; nothing changed; two changed and one is new.
-    assert_eq!(replay("live"), [came(4 + 67, 0, 0), came(4, 0, 0), came(4 + 3, 0, 0)]);
+    assert_eq!(replay("live").await, [came(4 + 67, 0, 0), came(4, 0, 0), came(4 + 3, 0, 0)]);
 }
 
-#[test]
-fn odd_sites_are_listed_to_their_end() {
-    assert_eq!(replay("noroot"), [came(3 + 7, 6, 0)]);
-    assert_eq!(replay("empty"), [came(1, 0, 0)]);
-    assert_eq!(replay("none"), [came(1, 0, 1)]);
-    assert_eq!(replay("gone"), [came(3 + 7, 1, 0)]);
-    assert_eq!(replay("base_git_url"), [came(3, 0, 0)]);
-    assert_eq!(replay("tabs"), [came(3 + 7 + 2, 1, 0)]);
+#[tokio::test]
+async fn odd_sites_are_listed_to_their_end() {
+    assert_eq!(replay("noroot").await, [came(3 + 7, 6, 0)]);
+    assert_eq!(replay("empty").await, [came(1, 0, 0)]);
+    assert_eq!(replay("none").await, [came(1, 0, 1)]);
+    assert_eq!(replay("gone").await, [came(3 + 7, 1, 0)]);
+    assert_eq!(replay("base_git_url").await, [came(3, 0, 0)]);
+    assert_eq!(replay("tabs").await, [came(3 + 7 + 2, 1, 0)]);
 }
 
-#[test]
-fn a_broken_page_is_a_gap_and_healed_by_the_next_listing() {
+#[tokio::test]
+async fn a_broken_page_is_a_gap_and_healed_by_the_next_listing() {
     // Page 2 of the index is cut, a repository's page is a proxy's. What was read is not asked again.
-    assert_eq!(replay("broken"), [came(2 + 3, 0, 2), came(3 + 5, 0, 0)]);
+    assert_eq!(replay("broken").await, [came(2 + 3, 0, 2), came(3 + 5, 0, 0)]);
+}
+
+/// Answers from a recording, but so many repositories' pages with 404.
+struct Lacking {
+    replay: Replay,
+    absent: AtomicU64,
+}
+
+#[async_trait::async_trait]
+impl Transport for Lacking {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let one_less = |left: u64| left.checked_sub(1);
+        if request.url.path() != "/cgit/"
+            && self.absent.fetch_update(Ordering::SeqCst, Ordering::SeqCst, one_less).is_ok()
+        {
+            return Ok(Response::new(404, request.url, Body::from(""), Timestamp::EPOCH));
+        }
+        self.replay.send(request).await
+    }
+}
+
+/// A site whose index is well, and whose repositories all answer 404 (moved, or behind another server): each
+/// of them is left out, and none is taken for gone.
+#[tokio::test]
+async fn repositories_that_are_all_absent_are_not_believed_to_be_gone() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures/cgit/live");
+    let case = Case::load(&folder).unwrap();
+    let store = Arc::new(MemoryStore::new());
+    let mut day = case.runs[0].at.unwrap();
+    for (absent, gone) in [(0, 0), (67, 0), (67, 0), (3, 3), (0, 0)] {
+        day = day.plus(std::time::Duration::from_secs(86_400));
+        let clock = Arc::new(VirtualClock::new(day));
+        let replay = Replay::new(case.runs[0].exchanges.iter().cloned(), clock.clone());
+        let forge = Lacking { replay, absent: AtomicU64::new(absent) };
+        let source = Registry::builtin().build("cgit", &case.runs[0].arguments).unwrap().source;
+        let driver = Driver::new(Arc::clone(&store) as _, Arc::new(forge), clock);
+        let options = RunOptions::default().with_full(true).with_concurrency(1).with_prune(true);
+        let report = driver.run(source, options).await.unwrap();
+        assert_eq!((report.outcome.as_str(), report.counts.gone), ("complete", gone), "{absent} absent");
+        assert_eq!(report.skipped, absent);
+    }
+    let all = store.origins(&OriginQuery::everything(), None, 100).await.unwrap().origins;
+    assert_eq!(
+        (all.len(), all.iter().filter(|(_, o)| o.gone.is_some()).count()),
+        (67, 0),
+        "and three came back"
+    );
 }

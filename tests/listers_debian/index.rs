@@ -76,6 +76,24 @@ fn each_compression_is_read_whatever_the_name_says() {
 }
 
 #[test]
+fn an_index_that_comes_empty_is_an_error_unless_it_is_empty() {
+    let index = |size: &str, body: &str| {
+        let release =
+            format!("Suite: sid\nSHA256:\n aa {size} main/source/Sources\n bb 40 main/source/Sources.gz\n");
+        let batch = read(&debian(&[]), &release_at(0), answer(release)).unwrap();
+        let (_, _, cursor) = items(&batch).remove(0);
+        read(&debian(&[]), &cursor, answer(body))
+    };
+    let said = parse_error(index("900", ""));
+    assert!(said.contains("main/source/Sources.gz: nothing in 0 bytes"), "{said}");
+    assert!(said.contains("the release file says 900 unpacked"), "{said}");
+    assert!(parse_error(index("900", "\n\n")).contains("nothing in 2 bytes"));
+    assert!(index("0", "").unwrap().origins.is_empty(), "an empty index is an index");
+    assert!(index("?", "").unwrap().origins.is_empty(), "nothing says that there is something");
+    assert_eq!(index("900", PARAGRAPH).unwrap().origins.len(), 1);
+}
+
+#[test]
 fn a_paragraph_that_is_no_source_package_is_left_out() {
     let bad = [
         "Version: 1\nDirectory: d\n",

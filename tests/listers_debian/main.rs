@@ -32,7 +32,7 @@ fn release_at(at: usize) -> DebianCursor {
 
 fn index_at(names: &[&str], at: usize, listed: bool) -> DebianCursor {
     let names = names.iter().map(ToString::to_string).collect();
-    DebianCursor::Index { suite: "sid".into(), component: "main".into(), names, at, listed }
+    DebianCursor::Index { suite: "sid".into(), component: "main".into(), names, at, listed, size: None }
 }
 
 fn answer(body: impl Into<Vec<u8>>) -> Response {

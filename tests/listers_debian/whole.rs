@@ -127,7 +127,8 @@ async fn an_archive_without_release_files_is_searched_and_a_state_of_swh_is_no_h
     // Four release files; main is the sixth place that is tried, contrib none of the eight.
     assert_eq!(reports[0].requests, 4 + 6 + 8);
     assert_eq!(reports[0].gaps.len(), 1);
-    assert_eq!(reports[0].gaps[0].reason, "nothing that stands for it could be read");
+    let last = "GET https://deb.example/debian/dists/etch/updates/contrib/source/Sources";
+    assert_eq!(reports[0].gaps[0].reason, format!("{last}: nothing that stands for it could be read"));
     assert_eq!(reports[0].gaps[0].cursor["index"]["component"], "contrib");
     assert_eq!(reports[0].gaps[0].cursor["index"]["at"], 0);
 }

@@ -122,6 +122,20 @@ fn what_leads_out_of_the_tree_is_left_out() {
 }
 
 #[test]
+fn what_leads_to_its_own_page_is_left_out() {
+    let here = "https://hg.example/hg/d/";
+    let rows = [row("/hg/d/r/", "r", ""), row("/hg/d/", "d/", ""), row("/hg/d/e/", "e/", "")];
+    let batch = read(&html_at(here), here, index(&rows.concat())).unwrap();
+    assert_eq!(skips(&batch), ["leads to the page that it is on"]);
+    assert_eq!(follows(&batch), [html_at("https://hg.example/hg/d/e/")]);
+    let json = serde_json::json!({"entries": [
+        {"name": "r", "url": "/hg/d/r/"}, {"name": "d/", "url": "/hg/d/"},
+    ]});
+    let batch = read(&json_at(here), "https://hg.example/hg/d/?style=json", json.to_string()).unwrap();
+    assert_eq!((skips(&batch).len(), follows(&batch).len(), batch.origins.len()), (1, 0, 1));
+}
+
+#[test]
 fn a_tree_that_is_too_deep_is_left_out() {
     let deep = |n: usize| format!("/hg/{}", "d/".repeat(n));
     let batch = read_rows(&[row(&deep(32), "d/", ""), row(&deep(33), "d/", "")].concat()).unwrap();

@@ -49,7 +49,7 @@ struct Sight {
 
 /// Commits a page, or the beginning of one.
 pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: &PageCommit) -> Result<Committed> {
-    let PageCommit { run: ticket, cursor: right, candidate, validator, .. } = commit;
+    let PageCommit { run: ticket, cursor: right, candidate, validator, place, .. } = commit;
     let run = runs::fence(t, *ticket)?;
     let (of, id) = (ticket.run.0, right.cursor.0);
     let pending: Option<PendingRow> =
@@ -76,6 +76,7 @@ pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: &PageCommit) 
         match frontier::judge(t, of, &cursor, page)? {
             Ok(n) => empty = n,
             Err(reason) => {
+                let reason = frontier::at_place(place.as_deref(), reason);
                 a_loop = CursorEnd::Gap { kind: GapKind::Loop, reason };
                 only_parts = PageBatch { parts: batch.parts.clone(), ..PageBatch::default() };
                 (end, batch) = (Some(&a_loop), &only_parts);
@@ -101,7 +102,8 @@ pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: &PageCommit) 
         vanish(t, ctx, &mut work, key, *reason)?;
     }
     work.run.record.skipped += batch.skips.len() as u64;
-    let asked = frontier::Asked { id, row: &cursor, end };
+    work.run.record.filtered.add(batch.filtered);
+    let asked = frontier::Asked { id, row: &cursor, end, place: place.as_deref() };
     for follow in &batch.follows {
         frontier::follow(t, ctx, &mut work, &asked, follow)?;
     }

@@ -54,6 +54,8 @@ pub(crate) struct Asked<'a> {
     pub(crate) id: u64,
     pub(crate) row: &'a CursorRow,
     pub(crate) end: Option<&'a CursorEnd>,
+    /// Of its request, for whoever reads of a loop.
+    pub(crate) place: Option<&'a str>,
 }
 
 /// Adds a cursor that follows from a page, or tells that the chain came back.
@@ -158,9 +160,15 @@ fn known(
     } else {
         "loop: the chain came back to a cursor that this run has asked for already"
     };
-    gaps::open(t, ctx, &work.run, &row, GapKind::Loop, reason)?;
+    let reason = at_place(asked.place, reason);
+    gaps::open(t, ctx, &work.run, &row, GapKind::Loop, &reason)?;
     work.counts.gaps += 1;
     fail_part(t, &work.run, row.part.as_deref())
+}
+
+/// Puts what was asked for before a reason, where that is known.
+pub(crate) fn at_place(place: Option<&str>, reason: impl std::fmt::Display) -> String {
+    place.map_or_else(|| reason.to_string(), |place| format!("{place}: {reason}"))
 }
 
 /// Notes that a piece of a part is missing.

@@ -11,7 +11,7 @@ use crate::model::{
 use crate::policy::{Belief, Evidence, Memo, Signals};
 
 /// The form of all rows. Raised when one changes; older ones are read as long as they can be.
-pub(crate) const FORM: u8 = 2;
+pub(crate) const FORM: u8 = 3;
 
 pub(crate) fn corrupt(what: impl Into<String>) -> BackendError {
     BackendError::new(BackendErrorKind::Corrupt, what)

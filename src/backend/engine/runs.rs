@@ -16,7 +16,7 @@ use crate::backend::{
     Begun, Candidate, Committed, CursorId, CursorTicket, EndRun, Ended, PendingCursor, Result, RunId,
     RunOutcome, RunPlan, RunQuery, RunRecord, RunTicket, Validator,
 };
-use crate::lister::{Coverage, Mode};
+use crate::lister::{Coverage, Filtered, Mode};
 use crate::model::{ListerKey, ListerRecord, Timestamp, digest128};
 use crate::transport::Identity;
 
@@ -106,6 +106,7 @@ pub(crate) fn begin(t: &mut dyn KvTxn, ctx: &Ctx<'_>, plan: &RunPlan) -> Result<
             requests: 0,
             counts: Committed::default(),
             skipped: 0,
+            filtered: Filtered::default(),
             withheld: 0,
             error: None,
         },

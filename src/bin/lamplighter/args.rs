@@ -125,8 +125,8 @@ pub(crate) struct TourArgs {
 pub(crate) struct ListerArgs {
     /// The lister's name: `lamplighter listers` shows them all.
     pub(crate) lister: String,
-    /// Its arguments; enable_origins=, max_pages= of the run; and forks=, archived=, mirrors=, empty=,
-    /// each include, exclude or only: which of the listed origins are wanted.
+    /// Its arguments, and enable_origins=, max_pages= of the run. Where its forge tells, forks=, archived=,
+    /// mirrors= and empty=, each include, exclude or only, say which of the listed origins are wanted.
     #[arg(value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) arguments: Vec<(String, String)>,
 }

@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use async_trait::async_trait;
-use lamplighter::backend::{
-    EndRun, Gap, MemoryStore, NewState, Prune, RunOutcome, RunPlan, RunStore, SchedulerBackend,
-};
-use lamplighter::driver::{Driver, Filters, Keep, RunOptions, RunReport, StopHandle, SystemClock};
+use lamplighter::backend::{Gap, MemoryStore, Prune, RunOutcome, RunStore, SchedulerBackend};
+use lamplighter::driver::{Driver, RunOptions, RunReport, StopHandle, SystemClock};
 use lamplighter::lister::{Built, Entry, Mode, Registry, Secret};
-use lamplighter::model::{JsonObject, ListerKey, Timestamp};
+use lamplighter::model::{JsonObject, ListerKey};
+use lamplighter::testing::seed_state;
 use lamplighter::transport::{
     Auth, Clock, LimitStore, RecordedRun, Recording, RecordingInfo, Request, Response, Transport,
     TransportError,
@@ -31,7 +30,6 @@ struct Asked {
     secrets: Vec<Secret>,
     enable_origins: bool,
     max_pages: Option<u64>,
-    filters: Filters,
 }
 
 impl Asked {
@@ -62,15 +60,11 @@ impl Asked {
     }
 
     fn of(entry: &Entry, given: &JsonObject, context: &Context) -> Result<Self> {
-        let mut given = given.clone();
-        let (filters, said) = filters(&mut given)?;
-        let mut built = entry.build(&given)?;
-        // They belong to what is listed: a gap is asked for again with the filters of its run.
-        built.parameters.extend(said);
+        let built = entry.build(given)?;
         let mut secrets = built.secrets.clone();
         secrets.extend(context.secrets(&built.source.key()));
         entry.check_credentials(secrets.len())?;
-        Ok(Self { built, secrets, enable_origins: true, max_pages: None, filters })
+        Ok(Self { built, secrets, enable_origins: true, max_pages: None })
     }
 
     fn key(&self) -> ListerKey {
@@ -81,30 +75,9 @@ impl Asked {
         RunOptions::default()
             .with_parameters(self.built.parameters.clone())
             .with_enable_origins(self.enable_origins)
-            .with_filters(self.filters)
+            .with_filters(self.built.filters)
             .with_max_pages(max_pages.or(self.max_pages))
     }
-}
-
-/// Takes the filters out of a lister's arguments: as the driver wants them, and as they were said.
-fn filters(given: &mut JsonObject) -> Result<(Filters, JsonObject)> {
-    let mut filters = Filters::default();
-    let mut said = JsonObject::new();
-    let all = [
-        ("forks", &mut filters.forks),
-        ("archived", &mut filters.archived),
-        ("mirrors", &mut filters.mirrors),
-        ("empty", &mut filters.empty),
-    ];
-    for (name, filter) in all {
-        let Some(value) = given.remove(name) else { continue };
-        let wanted = value.as_str().unwrap_or_default();
-        *filter = wanted.parse().map_err(|e| Failure::usage(format!("{name}: {e}")))?;
-        if *filter != Keep::Include {
-            said.insert(name.to_owned(), filter.as_str().into());
-        }
-    }
-    Ok((filters, said))
 }
 
 pub(crate) async fn list(args: &ListArgs, context: &mut Context) -> Result<Done> {
@@ -287,22 +260,6 @@ fn report_lines(report: &RunReport) -> Vec<String> {
     lines.extend(report.error.as_ref().map(|e| format!("error: {}", one_line(e))));
     lines.extend(report.gaps.iter().map(|g| format!("gap: {}", one_line(&g.reason))));
     lines
-}
-
-/// Gives a store the state that a lister has, as if a run had left it.
-pub(crate) async fn seed_state(
-    store: &dyn RunStore,
-    key: &ListerKey,
-    state: JsonObject,
-    form: u32,
-    now: Timestamp,
-) -> Result<()> {
-    let lister = store.lister(key, now).await?;
-    let begun = store.begin_run(RunPlan::new(key.clone(), Mode::Full, Vec::new()), now).await?;
-    let mut end = EndRun::new(begun.ticket, RunOutcome::Complete);
-    end.state = Some(NewState::new(state, form, lister.revision));
-    store.end_run(end, now).await?;
-    Ok(())
 }
 
 /// The first request and its answer, as they passed.

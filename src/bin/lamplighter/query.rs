@@ -21,8 +21,7 @@ pub(crate) fn listers(context: &mut Context) -> Result<Done> {
             .iter()
             .map(|e| {
                 let parameters: Vec<Value> = e
-                    .parameters
-                    .iter()
+                    .all_parameters()
                     .map(|p| {
                         json!({
                             "name": p.name,
@@ -57,7 +56,7 @@ pub(crate) fn listers(context: &mut Context) -> Result<Done> {
             entry.visit_types.join(", ")
         ))?;
         let mut table = Table::new(&["", "", "", ""]).indented(2);
-        for p in entry.parameters {
+        for p in entry.all_parameters() {
             let default = match (p.required, p.default) {
                 (true, _) => "required".to_owned(),
                 (false, Some(default)) => format!("[{default}]"),
@@ -210,6 +209,7 @@ fn run_json(run: &RunRecord) -> Value {
         "gone": run.counts.gone,
         "withheld": run.withheld,
         "skipped": run.skipped,
+        "filtered": run.filtered,
         "gaps": run.counts.gaps,
         "error": run.error,
     })

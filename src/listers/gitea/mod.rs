@@ -82,8 +82,8 @@ pub use split::Piece;
 use super::scope::{Instance, Scope};
 use super::{api, location, next_link, under};
 use crate::lister::{
-    Arguments, ConfigError, Entry, Failure, Incremental, Lister, ListerError, Page, PageSource, Parameter,
-    ParameterKind, Recovery, RunInfo, Source, base_url, query_param,
+    Arguments, ConfigError, Entry, Fact, Failure, Incremental, Lister, ListerError, Page, PageSource,
+    Parameter, ParameterKind, Recovery, RunInfo, Source, base_url, query_param,
 };
 use crate::model::{NewOrigin, Timestamp, VisitType};
 use crate::transport::{Auth, Request, Response};
@@ -498,17 +498,21 @@ const PARAMETERS: &[Parameter] = &[
 
 /// The row of the catalogue.
 pub(super) fn entry() -> Entry {
-    row(Entry::new("gitea", "Gitea", |a| build(a, Gitea::new))).incremental()
+    row(Entry::new("gitea", "Gitea", |a| build(a, Gitea::new))).telling(&Fact::ALL).incremental()
 }
 
 /// The row of the catalogue for the successor.
 pub(super) fn forgejo_entry() -> Entry {
-    row(Entry::new("forgejo", "Forgejo", |a| build(a, Gitea::forgejo))).incremental()
+    row(Entry::new("forgejo", "Forgejo", |a| build(a, Gitea::forgejo))).telling(&Fact::ALL).incremental()
 }
 
 /// The row of the catalogue for the ancestor.
 pub(super) fn gogs_entry() -> Entry {
-    row(Entry::new("gogs", "Gogs", |a| build(a, Gitea::gogs)))
+    row(Entry::new("gogs", "Gogs", |a| build(a, Gitea::gogs))).telling(&[
+        Fact::Fork,
+        Fact::Mirror,
+        Fact::Empty,
+    ])
 }
 
 fn row(entry: Entry) -> Entry {

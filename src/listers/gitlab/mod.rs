@@ -78,8 +78,8 @@ pub use hunt::Hunt;
 use super::scope::{Instance, Scope};
 use super::{api, location, next_link, under};
 use crate::lister::{
-    Arguments, ConfigError, Entry, Failure, Incremental, Lister, ListerError, Page, PageSource, Parameter,
-    ParameterKind, Recovery, RunInfo, Source, base_url, query_param,
+    Arguments, ConfigError, Entry, Fact, Failure, Incremental, Lister, ListerError, Page, PageSource,
+    Parameter, ParameterKind, Recovery, RunInfo, Source, base_url, query_param,
 };
 use crate::model::{NewOrigin, Timestamp, VisitType};
 use crate::transport::{Auth, Request, Response};
@@ -514,7 +514,7 @@ pub(super) fn heptapod_entry() -> Entry {
 
 fn row(entry: Entry) -> Entry {
     let positions = &["id_after", "id_before", "last_activity_after", "page"];
-    entry.incremental().with_parameters(PARAMETERS).with_positions(positions)
+    entry.incremental().telling(&Fact::ALL).with_parameters(PARAMETERS).with_positions(positions)
 }
 
 fn build(arguments: &Arguments, named: fn(&Url) -> GitLab) -> Result<Arc<dyn PageSource>, ConfigError> {

@@ -1,5 +1,8 @@
 //! GitHub.
 
+#[cfg(feature = "testing")]
+mod poisoned;
+
 use http::{Method, StatusCode};
 use lamplighter::lister::{
     Coverage, Failure, FailureKind, Incremental, Lister, ListerErrorKind, Mode, Recovery, Registry,
@@ -388,6 +391,21 @@ proptest! {
         let marks: Vec<Value> = greatest.map(|id| json!({ "last_seen_id": id })).into_iter().collect();
         prop_assert_eq!(batch.marks, marks);
     }
+}
+
+#[test]
+fn github_a_link_to_its_own_page_leads_to_that_page() {
+    let own = format!("{LIST}?after=x");
+    let at: GitHubCursor = serde_json::from_value(json!({ "since": 3, "url": own })).unwrap();
+    let linked = |to: &str| {
+        let page =
+            github_answer(&json!([repository(8)])).with_header("link", &format!("<{to}>; rel=\"next\""));
+        nexts(&read(&github(), &at, page).unwrap()).into_iter().cloned().collect::<Vec<_>>()
+    };
+    // The cursor that was asked, so that the run sees a loop at once; the next one begins there anew.
+    assert_eq!(linked(&own), [json!({ "since": 3, "url": own })]);
+    let other = format!("{LIST}?after=y");
+    assert_eq!(linked(&other), [json!({ "since": 8, "url": other })]);
 }
 
 #[test]

@@ -1,0 +1,7 @@
+//! Control files of Debian archives, packed or not.
+#![no_main]
+
+#[allow(dead_code)]
+mod common;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| common::read(&common::DEB822, input));

@@ -1,0 +1,7 @@
+//! Pages in HTML.
+#![no_main]
+
+#[allow(dead_code)]
+mod common;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| common::read(&common::HTML, input));

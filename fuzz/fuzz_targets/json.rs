@@ -1,0 +1,7 @@
+//! JSON of forges and registries.
+#![no_main]
+
+#[allow(dead_code)]
+mod common;
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| common::read(&common::JSON, input));
