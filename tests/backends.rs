@@ -60,6 +60,56 @@ async fn d6_the_double_enables_what_was_disabled() {
     assert!(failed.await.unwrap_err().is_panic(), "the double's upsert overwrites it");
 }
 
+/// D6, where failures did it: the classic policies give up after three.
+#[tokio::test]
+async fn d6_a_listing_enables_nothing_that_failures_stopped() {
+    use lamplighter::backend::{
+        Claim, CursorEnd, EndRun, OriginQuery, OriginStore, PageCommit, PageDigest, RunOutcome, RunPlan,
+        RunStore, VisitStore,
+    };
+    use lamplighter::lister::{Mode, PageBatch, Sighting};
+    use lamplighter::model::{
+        ListedOrigin, ListerKey, NewOrigin, Outcome, Timestamp, VisitStatus, VisitType,
+    };
+    use lamplighter::policy::{Classic, Policies};
+    let at = |day: i64| Timestamp::from_seconds(1_770_000_000 + day * 86_400);
+    let store = MemoryStore::with_policies(Policies::all(Classic::swh_default()));
+    let origin = || NewOrigin::new("https://forge.example/r.git", VisitType::git());
+    let list = async |day| -> ListedOrigin {
+        let start = vec![serde_json::json!(1)];
+        let plan = RunPlan::new(ListerKey::new("l", "forge.example"), Mode::Full, start);
+        let run = store.begin_run(plan, at(day)).await.unwrap().ticket;
+        let lease = std::time::Duration::from_secs(60);
+        let cursor = store.claim_cursors(run, 1, lease, at(day)).await.unwrap().remove(0).ticket;
+        let mut batch = PageBatch::default();
+        batch.origins.push(Sighting::new(origin().with_last_update(at(day))));
+        let end = CursorEnd::Done(PageDigest::new([0; 16], Some([1; 16])));
+        store.commit_page(PageCommit::new(run, cursor, batch, Some(end)), at(day)).await.unwrap();
+        store.end_run(EndRun::new(run, RunOutcome::Complete), at(day)).await.unwrap();
+        store.origins(&OriginQuery::everything(), None, 9).await.unwrap().origins.remove(0).1
+    };
+    let claim =
+        async |day| store.claim(&Claim::new(VisitType::git(), 1), at(day)).await.unwrap().visits.pop();
+    for strike in 0..3 {
+        let day = 20 * strike;
+        assert!(list(day).await.disabled_by_failures.is_none());
+        let visit = claim(day).await.unwrap();
+        let outcome = Outcome::new(visit.visit, visit.token, VisitStatus::Failed, at(day));
+        store.complete(&[outcome], at(day)).await.unwrap().remove(0).unwrap();
+    }
+    for day in [100, 200] {
+        let listed = list(day).await;
+        assert!(
+            listed.enabled && listed.disabled_by_failures.is_some(),
+            "its lister wants it, and nobody asks it"
+        );
+        assert_eq!(claim(day).await, None);
+    }
+    assert_eq!(store.set_disabled(&[origin().key()], None, at(201)).await.unwrap(), 1);
+    assert!(list(201).await.disabled_by_failures.is_none());
+    assert!(claim(201).await.is_some(), "a person enables it");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn d14_the_double_writes_every_row() {
     conformance::d14_a_listing_without_news_writes_nothing(&MemoryStore::new()).await;
@@ -136,10 +186,12 @@ mod file {
         conformance::backend(|| async { Arc::new(files.fresh()) as Arc<dyn SchedulerBackend> }).await;
     }
 
+    /// `LAMPLIGHTER_RENAMES` says how many: each listing is some commits to a disk.
     #[tokio::test(flavor = "multi_thread")]
-    async fn ten_thousand_renames_on_a_file() {
+    async fn thousands_of_renames_on_a_file() {
         let files = Files::new();
-        conformance::renames(|| async { files.fresh() }, seed(42), 10_000).await;
+        let changes = std::env::var("LAMPLIGHTER_RENAMES").map_or(2_000, |n| n.parse().unwrap());
+        conformance::renames(|| async { files.fresh() }, seed(42), changes).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

@@ -96,6 +96,16 @@ fn listers_tells_every_parameter() {
             has_keys(parameter, "name type default required about");
         }
     }
+    // A filter for each fact that a forge tells, and for no other.
+    let filters = |name: &str| -> Vec<String> {
+        let lister = all.as_array().unwrap().iter().find(|l| l["name"] == name).unwrap();
+        let parameters = lister["parameters"].as_array().unwrap().iter();
+        let filters = parameters.filter(|p| p["type"] == "filter" && p["default"] == "include");
+        filters.map(|p| p["name"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(filters("gitea"), ["forks", "archived", "mirrors", "empty"]);
+    assert_eq!(filters("gogs"), ["forks", "mirrors", "empty"]);
+    assert_eq!(filters("cgit"), [""; 0]);
 }
 
 #[test]
@@ -198,6 +208,45 @@ fn a_dry_run_asks_once_and_stores_nothing() {
     assert_eq!((&told["dry_run"]["status"], &told["origins"]), (&json!(200), &json!(2)));
     assert_eq!(forge.log().len(), 1);
     assert_eq!(std::fs::read_dir(room.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_dry_run_tells_limits_and_pages_and_masks_secrets() {
+    let room = TempDir::new().unwrap();
+    let secret = "s3cr3t-t0k3n";
+    let forge = Loopback::start(move |asked| {
+        assert_eq!(asked.headers["authorization"], format!("token {secret}"), "it does ask with it");
+        let page = |n, rel| {
+            let host = asked.headers["host"].to_str().unwrap();
+            format!("<http://{host}/api/v1/repos/search?limit=2&page={n}>; rel=\"{rel}\"")
+        };
+        LoopbackAnswer::json(&json!({"ok": true, "data": [
+            {"id": 1, "full_name": "o/a", "clone_url": "https://forge.example/o/a.git"},
+            {"id": 2, "full_name": "o/b", "clone_url": "https://forge.example/o/b.git", "fork": true},
+        ]}))
+        .with_header("x-ratelimit-remaining", "41")
+        .with_header("link", &format!("{},{}", page(2, "next"), page(17, "last")))
+    })
+    .unwrap();
+    let (url, token) = (format!("url={}", forge.url("/")), format!("api_token={secret}"));
+    let args = ["list", "gitea", &url, &token, "page_size=2", "forks=exclude", "--dry-run"];
+    let output = run(room.path(), &[&args[..], &["--json"]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let told = lines(&output).remove(0);
+    let dry = &told["dry_run"];
+    assert_eq!((&dry["limits"]["x-ratelimit-remaining"], &dry["pages_expected"]), (&json!("41"), &json!(17)));
+    assert_eq!(dry["request"]["credential"], "authorization: token ***");
+    assert_eq!((&told["origins"], &told["filtered"]["forks"]), (&json!(1), &json!(1)));
+    let for_people = run(room.path(), &args);
+    let text = String::from_utf8_lossy(&for_people.stdout);
+    assert!(
+        text.contains("authorization: token ***") && text.contains("41") && text.contains("17"),
+        "{text}"
+    );
+    for shown in [text.as_ref(), &said(&for_people), &said(&output), &told.to_string()] {
+        assert!(!shown.contains(secret), "{shown}");
+    }
+    assert_eq!((forge.log().len(), std::fs::read_dir(room.path()).unwrap().count()), (2, 0));
 }
 
 #[test]

@@ -101,10 +101,16 @@ fn filters_leave_out_and_are_kept_with_a_gap() {
     assert_eq!((&report["origins"], &report["outcome"]), (&1.into(), &"complete".into()));
     let runs = lines(&run(room.path(), &["runs", "--json"]));
     assert_eq!(runs[0]["parameters"]["forks"], "exclude");
+    assert_eq!(runs[0]["filtered"], report["filtered"], "and kept with the run");
     *args.last_mut().unwrap() = "forks=some".to_owned();
     let wrong = run(room.path(), &refs(&args));
     assert_eq!(wrong.status.code(), Some(2));
     assert!(said(&wrong).contains("forks: must be include, exclude or only"), "{}", said(&wrong));
+    // Of what a forge does not tell nothing could be left out: that is said, not passed over.
+    *args.last_mut().unwrap() = "archived=only".to_owned();
+    let wrong = run(room.path(), &refs(&args));
+    assert_eq!(wrong.status.code(), Some(2));
+    assert!(said(&wrong).contains("archived: pagure does not tell"), "{}", said(&wrong));
     // A gap of such a run is asked for with its filters.
     let broken = Loopback::start(|asked| {
         if asked.target.contains("page=2") {

@@ -4,7 +4,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ConfigError, Parameter, ParameterKind};
+use super::{ConfigError, Entry, Parameter, ParameterKind};
 use crate::model::{JsonObject, NewOrigin};
 
 /// A fact that a forge may tell of what it lists, and that a listing may be filtered by.
@@ -202,9 +202,9 @@ impl Filters {
         }
     }
 
-    /// Takes the filters out of a lister's arguments, whose forge tells `told`. What filters nothing
+    /// Reads the filters among a lister's arguments. What filters nothing
     /// out is not kept among them: a run with `forks=include` is the run without.
-    pub(super) fn take(told: &[Fact], arguments: &mut JsonObject) -> Result<Self, ConfigError> {
+    pub(super) fn take(entry: &Entry, arguments: &mut JsonObject) -> Result<Self, ConfigError> {
         let mut filters = Self::default();
         for fact in Fact::ALL {
             let name = fact.parameter().name;
@@ -214,10 +214,10 @@ impl Filters {
                 given.as_str().unwrap_or_default().parse().map_err(|e: KeepError| wrong(e.to_string()))?;
             if keep == Keep::Include {
                 arguments.remove(name);
-            } else if told.contains(&fact) {
+            } else if entry.facts.contains(&fact) {
                 arguments.insert(name.to_owned(), keep.as_str().into());
             } else {
-                return Err(wrong("this lister is not told so by its forge, and cannot go by it".to_owned()));
+                return Err(wrong(format!("{} does not tell of any, so nothing can go by it", entry.name)));
             }
             filters.set(fact, keep);
         }

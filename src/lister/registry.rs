@@ -328,7 +328,7 @@ impl Entry {
         let mut secrets = Vec::new();
         let mut given = given.clone();
         given.retain(|_, value| !value.is_null());
-        let filters = Filters::take(self.facts, &mut given)?;
+        let filters = Filters::take(self, &mut given)?;
         for (name, value) in &given {
             let Some(parameter) = self.all_parameters().find(|p| p.name == name) else {
                 return Err(ConfigError::UnknownParameter {

@@ -58,6 +58,8 @@
 //! - an index without rows is no error; a page that is no index, or is cut, is:
 //!   `an_empty_index_is_no_error`, `what_is_no_cgit_page_is_an_error_that_says_what_is_missing`,
 //!   `a_cut_page_is_an_error`, `a_broken_page_is_a_gap_and_healed_by_the_next_listing`
+//! - repositories that are all absent are not taken for gone:
+//!   `repositories_that_are_all_absent_are_not_believed_to_be_gone`
 //! - a repository's 404 or 410 is left out, every other failure is a gap:
 //!   `only_a_repository_that_is_gone_is_skipped`, `odd_sites_are_listed_to_their_end`
 //! - no page makes it panic: `no_bytes_make_it_panic`, `no_cut_or_bent_page_makes_it_panic`,

@@ -55,6 +55,7 @@
 //!   `what_is_no_release_file_is_an_error_that_says_why`, `what_is_no_index_is_an_error_with_its_place`,
 //!   `no_cut_or_bent_file_makes_it_panic`, `an_index_that_comes_empty_is_an_error_unless_it_is_empty`, `a_broken_index_is_a_gap_of_its_part_and_healed_by_the_next_listing`
 //! - a package in two suites keeps what each says: `an_index_that_fails_keeps_what_it_said`,
+//!   `a_kill_between_two_indexes_keeps_what_both_say`, `an_index_that_answers_304_keeps_what_it_said`,
 //!   `a_worker_that_claims_during_a_run_gets_the_whole`
 
 use std::io::BufReader;

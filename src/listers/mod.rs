@@ -14,6 +14,7 @@ pub mod hgweb;
 pub mod npm;
 pub mod pagure;
 pub mod phabricator;
+mod poison;
 mod scope;
 
 use url::Url;

@@ -342,7 +342,9 @@ pub struct ListedOrigin {
     pub last_update: Option<Timestamp>,
     /// What the lister says, and nobody else writes.
     pub enabled: bool,
-    /// Set when failures stopped its visits, for every lister of this (url, visit type) alike.
+    /// Set when failures stopped its visits, for every lister of this (url, visit type) alike. Only the
+    /// classic policies stop after so many failures; the others wait longer each time, and never give up.
+    /// No listing clears it: only [a person](crate::backend::OriginStore::set_disabled), or a rename.
     pub disabled_by_failures: Option<Disabled>,
     /// Set when a person stopped its visits.
     pub disabled_by_hand: Option<Disabled>,

@@ -218,3 +218,6 @@ impl Evidence {
         self.first_signal = None;
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,7 @@ use crate::backend::{
 use crate::lister::{Coverage, Mode, PageBatch, Sighting};
 use crate::model::{ListerKey, NewOrigin, Timestamp, VisitStatus, VisitType};
 
-use super::run::SimError;
+use super::run::{SimError, SimOptions};
 
 /// The start of every simulation. Any date would do; one that looks like a date is easier to read.
 pub(crate) const START: i64 = 1_600_000_000;
@@ -32,6 +32,16 @@ struct Group {
     lag: f64,
 }
 
+/// What a lister said in one tick.
+pub(crate) struct Heard {
+    pub(crate) group: usize,
+    /// Which origins its silence says something of, and when it looked, in seconds. None where it names
+    /// its origins once, without dates.
+    pub(crate) run: Option<(Coverage, f64)>,
+    /// What it named, with the last change that it knows of.
+    pub(crate) seen: Vec<(u32, Option<i32>)>,
+}
+
 /// All listings of a world.
 pub(crate) struct Listings<'w> {
     world: &'w World,
@@ -45,10 +55,12 @@ pub(crate) struct Listings<'w> {
     arrivals: Vec<u32>,
     arrived: usize,
     tick: f64,
+    /// Every listing names every origin, changed in something else.
+    renewing: bool,
 }
 
 impl<'w> Listings<'w> {
-    pub(crate) fn new(world: &'w World, visit_type: &VisitType, reversed: bool) -> Self {
+    pub(crate) fn new(world: &'w World, visit_type: &VisitType, options: &SimOptions) -> Self {
         let tick = world.tick * DAY;
         let mut groups: Vec<Group> = Vec::new();
         let mut first_of_kind = Vec::new();
@@ -85,8 +97,9 @@ impl<'w> Listings<'w> {
             arrivals,
             arrived: 0,
             tick,
+            renewing: options.renewing,
         };
-        if reversed {
+        if options.reversed {
             this.arrivals.reverse();
             this.arrivals.sort_by_key(|i| world.origins.get(*i as usize).map(|o| o.first_seen));
         }
@@ -131,14 +144,37 @@ impl<'w> Listings<'w> {
         Some(origin)
     }
 
-    /// The listings of a tick that ends at `t`. A lister looks at what was visible some time
-    /// before, and its run is dated so; what did not change is not on its page.
+    /// The listings of a tick that ends at `t`, told to a store.
     pub(crate) async fn tick<S: RunStore + OriginStore>(
         &mut self,
         store: &S,
         n: u32,
         t: f64,
     ) -> Result<(), SimError> {
+        for heard in self.hear(n, t) {
+            let Some((coverage, look)) = heard.run else {
+                for batch in heard.seen.chunks(1000) {
+                    let origins = batch.iter().filter_map(|(i, _)| self.imported(*i, &[])).collect();
+                    store.import(origins, date(t)).await?;
+                }
+                continue;
+            };
+            let Some(group) = self.groups.get(heard.group) else { continue };
+            let mut page = PageBatch::default();
+            for (i, update) in heard.seen {
+                let mut origin = NewOrigin::new(url(i as usize), self.visit_type.clone());
+                origin.last_update = update.map(|s| date(f64::from(s)));
+                origin.is_fork = self.renewing.then_some((n / group.every.max(1)).is_multiple_of(2));
+                page.origins.push(Sighting::new(origin));
+            }
+            run(store, group.key.clone(), coverage, page, date(look)).await?;
+        }
+        Ok(())
+    }
+
+    /// What listers say in a tick that ends at `t`. A lister looks at what was visible some time
+    /// before, and its run is dated so; what did not change is not on its page.
+    pub(crate) fn hear(&mut self, n: u32, t: f64) -> Vec<Heard> {
         let start = self.arrived;
         while self.arrivals.get(self.arrived).is_some_and(|i| self.first_seen(*i) <= t) {
             self.arrived += 1;
@@ -146,6 +182,7 @@ impl<'w> Listings<'w> {
         let mut news = self.arrivals.get(start..self.arrived).unwrap_or_default().to_vec();
         news.sort_by_key(|i| self.group_of.get(*i as usize).copied());
         let mut news = news.into_iter().peekable();
+        let mut all = Vec::new();
         for g in 0..self.groups.len() {
             let mut first = Vec::new();
             while let Some(i) =
@@ -153,63 +190,63 @@ impl<'w> Listings<'w> {
             {
                 first.push(i);
             }
-            self.list(store, g, n, t, first).await?;
+            all.extend(self.list(g, n, t, &first));
         }
-        Ok(())
+        all
     }
 
-    async fn list<S: RunStore + OriginStore>(
-        &mut self,
-        store: &S,
-        g: usize,
-        n: u32,
-        t: f64,
-        first: Vec<u32>,
-    ) -> Result<(), SimError> {
-        let Some(group) = self.groups.get_mut(g) else { return Ok(()) };
+    fn list(&mut self, g: usize, n: u32, t: f64, first: &[u32]) -> Option<Heard> {
+        let group = self.groups.get(g)?;
         let turn = group.every > 0 && n % group.every == group.offset;
         if group.every == 0 {
-            // Named once, without a date.
-            for batch in first.chunks(1000) {
-                let new = batch.iter().copied().filter(|i| self.first_seen(*i) >= 0.0);
-                let origins = new.filter_map(|i| self.imported(i, &[])).collect::<Vec<_>>();
-                if !origins.is_empty() {
-                    store.import(origins, date(t)).await?;
-                }
-            }
-            return Ok(());
+            // Named once, without a date; those that were always there are known.
+            let new = first.iter().copied().filter(|i| self.first_seen(*i) >= 0.0);
+            let seen = new.map(|i| (i, None)).collect::<Vec<_>>();
+            return (!seen.is_empty()).then_some(Heard { group: g, run: None, seen });
         }
         if !turn && first.is_empty() {
-            return Ok(());
+            return None;
         }
         let look = t - group.lag;
-        let mut seen = first.clone();
-        if turn {
-            seen.extend(group.origins.iter().copied());
-        }
-        // On the very first tick everything is listed, whoever's turn it is.
-        let coverage = if turn || n == 1 { Coverage::Changed } else { Coverage::New };
-        group.origins.extend(&first);
-        let key = group.key.clone();
-        let mut page = PageBatch::default();
-        for (at, i) in seen.into_iter().enumerate() {
+        let members: &[u32] = if turn { &group.origins } else { &[] };
+        let mut seen = Vec::new();
+        for (at, &i) in first.iter().chain(members).enumerate() {
             let signals = self.world.signals(i as usize);
             let known = self.told.get(i as usize).map_or(0, |n| *n as usize);
             let unseen = signals.get(known..).unwrap_or_default();
             let now = known + unseen.partition_point(|s| f64::from(*s) <= look);
-            if now == known && at >= first.len() {
+            if now == known && at >= first.len() && !self.renewing {
                 continue;
             }
             if let Some(told) = self.told.get_mut(i as usize) {
                 *told = u32::try_from(now).unwrap_or(u32::MAX);
             }
-            let url = url(i as usize);
-            let mut origin = NewOrigin::new(url, self.visit_type.clone());
-            let last = now.checked_sub(1).and_then(|last| signals.get(last));
-            origin.last_update = last.map(|s| date(f64::from(*s)));
-            page.origins.push(Sighting::new(origin));
+            seen.push((i, now.checked_sub(1).and_then(|last| signals.get(last)).copied()));
         }
-        run(store, key, coverage, page, date(look)).await
+        // On the very first tick everything is listed, whoever's turn it is.
+        let coverage = if turn || n == 1 { Coverage::Changed } else { Coverage::New };
+        self.groups.get_mut(g)?.origins.extend(first);
+        Some(Heard { group: g, run: Some((coverage, look)), seen })
+    }
+
+    /// The origins that a group has listed so far.
+    pub(crate) fn members(&self, group: usize) -> &[u32] {
+        self.groups.get(group).map_or(&[], |g| &g.origins)
+    }
+
+    /// How many groups there are.
+    pub(crate) fn groups(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// The group of an origin.
+    pub(crate) fn group_of(&self, origin: usize) -> usize {
+        self.group_of.get(origin).map_or(0, |g| *g as usize)
+    }
+
+    /// The origins that have appeared by now, those before them too.
+    pub(crate) fn arrived(&self) -> &[u32] {
+        self.arrivals.get(..self.arrived).unwrap_or_default()
     }
 
     pub(crate) fn tick_seconds(&self) -> f64 {

@@ -8,6 +8,7 @@
 //! Worlds are read from files ([`World::read`]) or made from a seed ([`Generator`]).
 
 mod bounds;
+mod exact;
 mod generate;
 mod listings;
 mod measure;
@@ -17,6 +18,7 @@ mod run;
 mod world;
 
 pub use bounds::Bounds;
+pub use exact::exact;
 pub use generate::Generator;
 pub use measure::Point;
 pub use page::{Named, Page, PageError, SweepPoint};

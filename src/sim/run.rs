@@ -11,7 +11,7 @@ use super::listings::{Listings, date, number};
 use super::measure::{Measure, Point};
 use super::rng::Rng;
 use super::world::{DAY, World, WorldOrigin};
-use crate::backend::{BackendError, Claim, OriginStore, RunStore, Visit, VisitStore};
+use crate::backend::{BackendError, Claim, OriginStore, RunStore, VisitStore};
 use crate::model::{Outcome, VisitStatus, VisitType};
 
 /// History known before the start is at most so many days old, less one.
@@ -35,6 +35,9 @@ pub struct SimOptions {
     pub cold: bool,
     /// Bring the origins in the reverse order: nothing may depend on it.
     pub reversed: bool,
+    /// Every listing names all of its origins, and changes something of each that says nothing of
+    /// upstream: all of them are written and placed anew.
+    pub renewing: bool,
     /// Claim at most so many at a time; a tick's whole budget by default.
     pub claim_size: Option<usize>,
 }
@@ -51,6 +54,7 @@ impl SimOptions {
             seed: 1,
             cold: false,
             reversed: false,
+            renewing: false,
             claim_size: None,
         }
     }
@@ -83,6 +87,13 @@ impl SimOptions {
         self
     }
 
+    /// Has every listing write and place all of its origins anew.
+    #[must_use]
+    pub fn renewing(mut self) -> Self {
+        self.renewing = true;
+        self
+    }
+
     /// Claims at most so many at a time.
     #[must_use]
     pub fn with_claim_size(mut self, size: usize) -> Self {
@@ -90,10 +101,16 @@ impl SimOptions {
         self
     }
 
-    fn budget(&self, day: f64) -> f64 {
+    /// Visits of a tick that ends at `t`, in seconds; what is no whole visit is carried over.
+    pub(super) fn visits_of_tick(&self, t: f64, tick: f64, carry: &mut f64) -> usize {
+        let day = t / DAY;
         let factor =
             self.steps.iter().rev().find(|(from, _)| day >= *from).map_or(1.0, |(_, factor)| *factor);
-        self.visits_per_day * factor
+        *carry += self.visits_per_day * factor * tick / DAY;
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "visits of a tick")]
+        let visits = carry.max(0.0) as usize;
+        *carry -= to_f64(visits);
+        visits
     }
 }
 
@@ -200,7 +217,7 @@ pub async fn simulate<S: RunStore + OriginStore + VisitStore>(
     options: &SimOptions,
 ) -> Result<Report, SimError> {
     let mut run = Run::new(world, options);
-    let mut listings = Listings::new(world, &run.visit_type, options.reversed);
+    let mut listings = Listings::new(world, &run.visit_type, options);
     listings.begin(store, &run.last_success).await?;
     let tick = listings.tick_seconds();
     let mut carry = 0.0;
@@ -212,10 +229,7 @@ pub async fn simulate<S: RunStore + OriginStore + VisitStore>(
             break;
         }
         listings.tick(store, n, t).await?;
-        carry += options.budget(t / DAY) * tick / DAY;
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "visits of a tick")]
-        let mut left = carry.max(0.0) as usize;
-        carry -= to_f64(left);
+        let mut left = options.visits_of_tick(t, tick, &mut carry);
         while left > 0 {
             let ask = options.claim_size.unwrap_or(left).min(left);
             let done = run.visits(store, n, t, ask).await?;
@@ -230,13 +244,13 @@ pub async fn simulate<S: RunStore + OriginStore + VisitStore>(
 }
 
 /// A run under way.
-struct Run<'w> {
+pub(super) struct Run<'w> {
     world: &'w World,
     options: &'w SimOptions,
-    visit_type: VisitType,
+    pub(super) visit_type: VisitType,
     measure: Measure<'w>,
     from: f64,
-    last_success: Vec<Option<f64>>,
+    pub(super) last_success: Vec<Option<f64>>,
     last_visit: Vec<f64>,
     longest: f64,
     rng: Rng,
@@ -246,7 +260,7 @@ struct Run<'w> {
 }
 
 impl<'w> Run<'w> {
-    fn new(world: &'w World, options: &'w SimOptions) -> Self {
+    pub(super) fn new(world: &'w World, options: &'w SimOptions) -> Self {
         let from = if options.cold { 0.0 } else { world.measure_from * DAY };
         let round = round(world.len(), options.visits_per_day);
         let visited = |o: &WorldOrigin| (o.first_seen < 0 && !options.cold).then(|| visited_before(o, round));
@@ -286,9 +300,14 @@ impl<'w> Run<'w> {
         for visit in &claimed.visits {
             let i = number(&visit.url).filter(|i| *i < self.world.len());
             let i = i.ok_or_else(|| SimError::Stranger(visit.url.clone()))?;
-            self.sequence.update(n.to_le_bytes());
-            self.sequence.update(u32::try_from(i).unwrap_or(u32::MAX).to_le_bytes());
-            outcomes.extend(self.visit(i, visit, t));
+            let answer = self.visit(i, &visit.lane, n, t);
+            outcomes.extend(answer.map(|(status, changed)| {
+                let outcome = Outcome::new(visit.visit, visit.token, status, now);
+                match changed {
+                    Some(changed) => outcome.with_changed(changed),
+                    None => outcome,
+                }
+            }));
         }
         if let Some(refusal) = store.complete(&outcomes, now).await?.into_iter().find_map(Result::err) {
             return Err(SimError::Stranger(format!("an outcome: {refusal}; it")));
@@ -296,18 +315,25 @@ impl<'w> Run<'w> {
         Ok(claimed.visits.len())
     }
 
-    /// Makes a visit. None where its worker dies.
-    fn visit(&mut self, i: usize, visit: &Visit, t: f64) -> Option<Outcome> {
+    /// Makes a visit: how it ended, and whether anything was new. None where its worker dies.
+    pub(super) fn visit(
+        &mut self,
+        i: usize,
+        lane: &str,
+        n: u32,
+        t: f64,
+    ) -> Option<(VisitStatus, Option<bool>)> {
+        self.sequence.update(n.to_le_bytes());
+        self.sequence.update(u32::try_from(i).unwrap_or(u32::MAX).to_le_bytes());
         let origin = self.world.origins.get(i)?;
         if self.options.lost > 0.0 && self.rng.chance(self.options.lost) {
             return None;
         }
         let fails = self.options.failing > 0.0 && self.rng.chance(self.options.failing);
-        let answer = |status| Outcome::new(visit.visit, visit.token, status, date(t));
         let mut spent = Spent::default();
-        let outcome = if origin.dead || fails {
+        let answer = if origin.dead || fails {
             spent.failed = 1;
-            answer(if origin.dead { VisitStatus::NotFound } else { VisitStatus::Failed })
+            (if origin.dead { VisitStatus::NotFound } else { VisitStatus::Failed }, None)
         } else {
             let before = self.last_success.get_mut(i)?;
             let changed = self.measure.archived(i, *before, t);
@@ -317,7 +343,7 @@ impl<'w> Run<'w> {
             } else {
                 spent.useless = 1;
             }
-            answer(VisitStatus::Successful).with_changed(changed)
+            (VisitStatus::Successful, Some(changed))
         };
         let last = self.last_visit.get_mut(i)?;
         if !origin.dead && t > self.from {
@@ -326,17 +352,17 @@ impl<'w> Run<'w> {
         *last = t;
         if t > self.from {
             let kind = self.by_kind.get_mut(usize::from(origin.kind))?;
-            let lane = self.by_lane.entry(visit.lane.clone()).or_default();
+            let lane = self.by_lane.entry(lane.to_owned()).or_default();
             for sum in [kind, lane] {
                 sum.useful += spent.useful;
                 sum.useless += spent.useless;
                 sum.failed += spent.failed;
             }
         }
-        Some(outcome)
+        Some(answer)
     }
 
-    fn report(self) -> Report {
+    pub(super) fn report(self) -> Report {
         let end = self.world.end();
         let live = self.world.origins.iter().zip(&self.last_visit);
         let live = live.filter(|(o, _)| !o.dead && f64::from(o.first_seen) < end);

@@ -314,6 +314,12 @@ impl World {
         self.signals.of(origin)
     }
 
+    /// The true rates of change of its origins, in changes a day, where they are known.
+    #[must_use]
+    pub fn rates(&self) -> Option<&[f64]> {
+        self.rates.as_deref()
+    }
+
     /// The end, in seconds.
     pub(crate) fn end(&self) -> f64 {
         self.days * DAY

@@ -8,13 +8,14 @@ use lamplighter::backend::{Claim, MemoryStore, VisitStore};
 use lamplighter::driver::{Driver, RunOptions, RunReport};
 use lamplighter::lister::Registry;
 use lamplighter::model::VisitType;
-use lamplighter::testing::{Case, CaseRun, VirtualClock};
-use lamplighter::transport::{Answered, Clock, Replay};
+use lamplighter::testing::{Case, CaseRun, KillPoint, Killer, KillingStore, KillingTransport, VirtualClock};
+use lamplighter::transport::{Answered, Clock, Replay, Request, Response, Transport, TransportError};
 use serde_json::Value;
 
 use super::whole::listed;
 use super::*;
 
+const WEEK: std::time::Duration = std::time::Duration::from_secs(7 * 86_400);
 const BOTH: &str = "deb://Debian/packages/common";
 
 fn runs() -> Vec<CaseRun> {
@@ -97,5 +98,80 @@ async fn a_worker_that_claims_during_a_run_gets_the_whole() {
         let visits = store.claim(&Claim::new(VisitType::new("deb").unwrap(), 100), now).await.unwrap().visits;
         let visit = visits.iter().find(|v| v.url == BOTH).unwrap();
         assert_eq!(visit.arguments["packages"], whole, "after {pages} pages");
+    }
+}
+
+/// Killed wherever it is, a listing that goes on has what both suites say; until it does, it has what they said
+/// before.
+#[tokio::test]
+async fn a_kill_between_two_indexes_keeps_what_both_say() {
+    let runs = runs();
+    let (before, after) = (expected(&runs[0]), expected(&runs[2]));
+    let mut seen = Vec::new();
+    for point in [KillPoint::Answered, KillPoint::BeforeCommit, KillPoint::AfterCommit] {
+        for at in 0..4 {
+            let store = Arc::new(MemoryStore::new());
+            run(&store, &runs[0], RunOptions::default()).await;
+            let clock = Arc::new(VirtualClock::new(runs[2].at.unwrap()));
+            let replay = Replay::new(runs[2].exchanges.iter().cloned(), clock.clone());
+            let killer = Killer::new(point, at);
+            let driver = Driver::new(
+                Arc::new(KillingStore::new(Arc::clone(&store) as _, Arc::clone(&killer))),
+                Arc::new(KillingTransport::new(replay, Arc::clone(&killer))),
+                clock,
+            );
+            let source = Registry::builtin().build("debian", &runs[2].arguments).unwrap().source;
+            tokio::select! {
+                biased;
+                () = killer.killed() => {}
+                ended = driver.run(source, RunOptions::default().with_concurrency(1)) => panic!("{ended:?}"),
+            }
+            let half = packages(&listed(&store, Timestamp::EPOCH).await);
+            assert_eq!(half[BOTH], before[BOTH], "{point:?} {at}");
+            for (name, said) in &half {
+                let whole = [&before, &after].map(|all| all.get(name));
+                // What no suite has any more is on its way out.
+                let known = whole.contains(&Some(said)) || !after.contains_key(name);
+                assert!(known, "{point:?} {at}: {name} is neither as before nor as after");
+            }
+            seen.push(after.iter().all(|(name, said)| half.get(name) == Some(said)));
+            let (report, now) = run(&store, &runs[2], RunOptions::default()).await;
+            assert_eq!(report.outcome.as_str(), "complete", "{point:?} {at}");
+            assert_eq!(packages(&listed(&store, now).await), expected(&runs[2]), "{point:?} {at}");
+        }
+    }
+    assert!(seen.contains(&true) && seen.contains(&false), "killed on both sides of the index that changed");
+}
+
+/// Answers from a recording, with an `ETag`, and with 304 where that one comes back.
+struct WithTags(Replay);
+
+#[async_trait::async_trait]
+impl Transport for WithTags {
+    async fn send(&self, request: Request) -> Result<Response, TransportError> {
+        let index = request.url.path().ends_with("/Sources.xz");
+        if index && request.condition.as_ref().is_some_and(|c| c.etag.is_some()) {
+            return Ok(Response::new(304, request.url, Body::from(""), Timestamp::EPOCH));
+        }
+        let answer = self.0.send(request).await?;
+        Ok(if index { answer.with_header("etag", "\"1\"") } else { answer })
+    }
+}
+
+/// In another week each index is asked for again; unchanged, a package keeps what both suites said.
+#[tokio::test]
+async fn an_index_that_answers_304_keeps_what_it_said() {
+    let first = runs().swap_remove(0);
+    let store = Arc::new(MemoryStore::new());
+    for week in 0..3 {
+        let clock = Arc::new(VirtualClock::new(first.at.unwrap().plus(WEEK * week)));
+        let replay = Replay::new(first.exchanges.iter().cloned(), clock.clone());
+        let source = Registry::builtin().build("debian", &first.arguments).unwrap().source;
+        let driver = Driver::new(Arc::clone(&store) as _, Arc::new(WithTags(replay)), clock.clone());
+        let report = driver.run(source, RunOptions::default().with_prune(true)).await.unwrap();
+        let counts = report.counts;
+        assert_eq!((report.outcome.as_str(), counts.gone, counts.changed), ("complete", 0, 0), "week {week}");
+        assert_eq!(counts.new > 0, week == 0);
+        assert_eq!(packages(&listed(&store, clock.now()).await), expected(&first), "week {week}");
     }
 }

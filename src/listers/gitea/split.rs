@@ -3,11 +3,11 @@
 //! Pages are counted, so a smaller one has to begin at a multiple of its size: each is a proper
 //! divisor of the one before.
 
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::GiteaCursor;
-use crate::lister::{Failure, FailureKind, Recovery};
+use crate::lister::{Failure, Recovery};
+use crate::listers::poison::may_be_one_record;
 
 /// A smaller page, in the place of a whole one that fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -102,10 +102,7 @@ impl GiteaCursor {
 
     /// The page failed: smaller ones, or a gap.
     pub(super) fn failed(&self, failure: &Failure, limit: u64) -> Recovery<Self> {
-        let by_a_repository = matches!(
-            failure.kind,
-            FailureKind::Status(StatusCode::INTERNAL_SERVER_ERROR) | FailureKind::Parse
-        );
+        let by_a_repository = may_be_one_record(failure);
         let instead = |cursor| Recovery::replaced(vec![cursor]);
         let offset = self.page.saturating_sub(1).saturating_mul(limit);
         let piece = self.piece.unwrap_or(Piece::new(offset, limit.max(1)));

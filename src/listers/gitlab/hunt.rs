@@ -6,14 +6,11 @@
 //!    four, sixteen … more, until a project can be read.
 //! 3. The ids in between are halved until those that fail are left, and are gaps.
 
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
 
 use super::GitLabCursor;
-use crate::lister::{Failure, FailureKind, Recovery};
-
-/// How many ids the listing jumps at most to get past a project that fails.
-const FARTHEST: u64 = 256;
+use crate::lister::{Failure, Recovery};
+use crate::listers::poison::{farther, may_be_one_record};
 
 /// Ids that are halved although nothing says that just one of them fails.
 const NARROW: u64 = 16;
@@ -95,11 +92,7 @@ impl GitLabCursor {
 
     /// The page failed: how the search goes on.
     pub(super) fn failed(&self, failure: &Failure, per_page: u64) -> Recovery<Self> {
-        let by_a_project = matches!(
-            failure.kind,
-            FailureKind::Status(StatusCode::INTERNAL_SERVER_ERROR) | FailureKind::Parse
-        );
-        if !by_a_project {
+        if !may_be_one_record(failure) {
             return Recovery::gap();
         }
         let one = |cursor| Recovery::replaced(vec![cursor]);
@@ -108,14 +101,10 @@ impl GitLabCursor {
                 one(self.hunting(self.after.saturating_add(1), Hunt::Past(self.after)))
             }
             None | Some(Hunt::Within(_)) => one(self.hunting(self.after, Hunt::Within(self.size(per_page)))),
-            Some(Hunt::Past(from)) => {
-                let jumped = self.after.saturating_sub(from).max(1);
-                if jumped >= FARTHEST {
-                    return Recovery::gap()
-                        .because(format!("and so does what is after id {from}, one by one"));
-                }
-                one(self.hunting(from.saturating_add(4 * jumped), Hunt::Past(from)))
-            }
+            Some(Hunt::Past(from)) => match farther(from, self.after) {
+                Some(after) => one(self.hunting(after, Hunt::Past(from))),
+                None => Recovery::gap().because(format!("and so does what is after id {from}, one by one")),
+            },
             Some(Hunt::Window { before, .. }) if self.ids(before) <= 1 => Recovery::gap()
                 .because(format!("the project with id {} makes its page fail", self.after.saturating_add(1))),
             Some(Hunt::Window { before, fails: true }) => {

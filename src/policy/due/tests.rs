@@ -117,3 +117,131 @@ proptest! {
         prop_assert!(close(freshness(a, b, t), cho, 1e-5));
     }
 }
+
+/// Days since the epoch in order, and what a store could know at them.
+fn any_known() -> impl Strategy<Value = Known> {
+    let times = (0.0f64..400.0, 0.0f64..400.0, 0.0f64..400.0, 0.0f64..1.0, 0.0f64..1.0);
+    let shape = (-1.3f64..1.0, -1.0f64..3.0, 0.0f64..1.0, 0.0f64..0.98, 0u8..8);
+    (times, shape).prop_map(|((good, listed, update, share, first), (a, b, precision, recall, which))| {
+        let has = |bit: u8| which & bit != 0;
+        let listed = has(1).then_some(listed);
+        let update = listed.filter(|_| has(2)).map(|listed| update.min(listed));
+        let good = (has(4) || update.is_none()).then_some(good);
+        let last_change = update.or(good.map(|good| good * share));
+        let first_signal = good.zip(update).filter(|(good, u)| u > good).map(|(g, u)| g + (u - g) * first);
+        Known {
+            a: 10f64.powf(a),
+            b: 10f64.powf(b),
+            first_seen: 0.0,
+            last_good: good,
+            listed,
+            last_update: update,
+            last_change,
+            first_signal,
+            precision,
+            recall,
+            scale: 1.0,
+        }
+    })
+}
+
+fn any_setting() -> impl Strategy<Value = Setting> {
+    (1.0f64..4000.0, prop::option::of(0.1f64..400.0), 0.0f64..0.5).prop_map(|(theta, lag, gamma)| Setting {
+        theta,
+        theta_lag: lag.unwrap_or(f64::INFINITY),
+        gamma,
+    })
+}
+
+proptest! {
+    #[test]
+    fn a_value_never_falls_between_two_facts(
+        known in any_known(), setting in any_setting(), steps in prop::collection::vec(0.01f64..300.0, 1..8),
+    ) {
+        let value = Value::new(known, &setting);
+        let mut t = 400.0;
+        let mut before = value.at(t);
+        prop_assert!(before.is_finite() && before >= 0.0);
+        for step in steps {
+            t += step;
+            let now = value.at(t);
+            prop_assert!(now >= before * (1.0 - 1e-9), "{before} then {now} at {t}: {known:?}");
+            before = now;
+        }
+    }
+
+    /// What is due is worth the price, and was not before; the bisection leaves less than a
+    /// thousandth of a day.
+    #[test]
+    fn due_is_when_the_value_reaches_the_price(
+        known in any_known(), setting in any_setting(), log_price in -2.0f64..3.0,
+    ) {
+        let value = Value::new(known, &setting);
+        let (from, price) = (400.0, 10f64.powf(log_price));
+        let due = value.due(from, price, LONGEST, KAPPA);
+        if value.at(from) >= price {
+            // Overdue: by the logarithm of its value.
+            prop_assert!(close((from - due) / KAPPA, (value.at(from) / price).ln(), 1e-9) || from - due < 1e-6);
+        } else if due < from + LONGEST {
+            let left = LONGEST / f64::from(1 << 22);
+            prop_assert!(value.at(due) >= price * (1.0 - 1e-9));
+            prop_assert!(value.at(due - 1.01 * left) < price * (1.0 + 1e-9));
+        } else {
+            prop_assert!(value.at(due) <= price * (1.0 + 1e-9));
+        }
+    }
+
+    #[test]
+    fn the_gap_factor_falls_within_its_bounds(gaps in prop::collection::vec(0.0f64..5000.0, 2..9)) {
+        let factor = |gap: f64| {
+            let known = Known { last_good: Some(6000.0), last_change: Some(6000.0 - gap), ..known_at(1.0, 60.0) };
+            gap_factor(&known, GAMMA)
+        };
+        let mut gaps = gaps;
+        gaps.sort_by(f64::total_cmp);
+        for pair in gaps.windows(2) {
+            let (near, far) = (factor(pair[0]), factor(pair[1]));
+            prop_assert!(near >= far && far >= 0.3 && near <= 5.0, "{pair:?}: {near} {far}");
+        }
+        let unchanged = Known { last_good: Some(6000.0), ..known_at(1.0, 60.0) };
+        prop_assert!((gap_factor(&unchanged, GAMMA) - 1.0).abs() < 1e-12);
+    }
+
+    /// For freshness alone, with a lister that is always right and no cap reached.
+    #[test]
+    fn a_quiet_listing_never_moves_a_stale_origin_later(
+        a in 0.6f64..9.0, b in 61.0f64..500.0, good in 0.0f64..300.0, change in 0.0f64..90.0,
+        looked in 0.0f64..30.0, quiet in 0.1f64..200.0, log_price in -1.0f64..3.0, theta in 10.0f64..4000.0,
+    ) {
+        let setting = Setting { theta, theta_lag: f64::INFINITY, gamma: GAMMA };
+        let change = good + 0.01 + change;
+        let listed = change + looked;
+        let before = Known {
+            last_good: Some(good),
+            listed: Some(listed),
+            last_update: Some(change),
+            last_change: Some(change),
+            first_signal: Some(change),
+            precision: 1.0,
+            ..known_at(a, b)
+        };
+        let after = Known { b: b + quiet, listed: Some(listed + quiet), ..before };
+        let due = |known| Value::new(known, &setting).due(listed + quiet, 10f64.powf(log_price), LONGEST, KAPPA);
+        prop_assert!(due(after) <= due(before) + 0.002, "{} {}", due(before), due(after));
+    }
+}
+
+#[test]
+fn a_guard_that_the_budget_cannot_pay_is_told() {
+    let warned = |budget: f64| {
+        let due = Due::new(DueOptions::default().with_budget(budget));
+        let shared = Shared::new(serde_json::Value::Null, 1400);
+        (
+            due.gates(&shared).guard_share > 0.0,
+            due.warnings(&shared).iter().map(|w| w.code.clone()).collect::<Vec<_>>(),
+        )
+    };
+    // 1,400 origins in 1,400 days: one visit a day of the budget, and one in twenty is the most.
+    assert_eq!(warned(20.0), (true, vec![]));
+    assert_eq!(warned(19.9), (false, vec!["no_guard".to_owned()]));
+}

@@ -425,8 +425,8 @@ struct Scripted {
     visits: u64,
 }
 
-/// So many random renames, transfers, reused names, exchanges, deletions and returns between complete
-/// listings in random order, with visits between them: one origin and one history for each id, and every
+/// So many random renames, transfers, reused names, exchanges and returns, and deletions besides, between
+/// complete listings in random order, with visits between them: one origin and one history for each id, and every
 /// former URL answered by the one that bore it last. What is expected comes from the script alone. A
 /// failure names the seed.
 pub async fn renames<B, Fut>(make: impl Fn() -> Fut, seed: u64, changes: usize)
@@ -450,8 +450,7 @@ where
         }
         if round > 0 {
             for _ in 0..=dice.roll(1 + population as u64 / 3) {
-                change(&mut forge, &mut dice);
-                created += 1;
+                created += usize::from(change(&mut forge, &mut dice));
             }
         }
         publish(store, &mut forge, &mut bore_last, &mut dice, now).await;
@@ -478,8 +477,8 @@ fn free_name(forge: &BTreeMap<u64, Scripted>, dice: &mut Dice) -> String {
     }
 }
 
-/// One change on the forge.
-fn change(forge: &mut BTreeMap<u64, Scripted>, dice: &mut Dice) {
+/// One change on the forge. False where it renames nothing: a deletion.
+fn change(forge: &mut BTreeMap<u64, Scripted>, dice: &mut Dice) -> bool {
     let mut pick = |forge: &BTreeMap<u64, Scripted>, there: bool| {
         let of: Vec<u64> =
             forge.iter().filter(|(_, s)| s.name.is_some() == there).map(|(id, _)| *id).collect();
@@ -505,13 +504,16 @@ fn change(forge: &mut BTreeMap<u64, Scripted>, dice: &mut Dice) {
             forge.get_mut(&other).unwrap().name = name;
         }
         6 => {
-            if let Some(away) = away {
-                let name = free_name(forge, dice);
-                forge.get_mut(&away).unwrap().name = Some(name);
-            }
+            let Some(away) = away else { return false };
+            let name = free_name(forge, dice);
+            forge.get_mut(&away).unwrap().name = Some(name);
         }
-        _ => forge.get_mut(&some).unwrap().name = None,
+        _ => {
+            forge.get_mut(&some).unwrap().name = None;
+            return false;
+        }
     }
+    true
 }
 
 /// A complete listing, its pages in random order.

@@ -1,5 +1,8 @@
 //! GitHub.
 
+#[cfg(feature = "testing")]
+mod poisoned;
+
 use http::{Method, StatusCode};
 use lamplighter::lister::{
     Coverage, Failure, FailureKind, Incremental, Lister, ListerErrorKind, Mode, Recovery, Registry,

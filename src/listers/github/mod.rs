@@ -27,12 +27,18 @@
 //!   finds them.
 //! - Pushes to known repositories, and what a fork was forked from: the list does not tell. Most
 //!   answers have no `pushed_at` either, so the last update is mostly unknown.
-//! - What comes after a page that always fails, as that page alone says where it goes on. It stays a
-//!   gap, and is asked again by every run.
+//! - In an organization or of a user: what comes after a page that always fails, as that page alone says
+//!   where it goes on. It stays a gap, and is asked again by every run.
+//!
+//! # Where the forge fails
+//!
+//! One repository can make each page with it fail with status 500. Such a page is asked for in smaller
+//! ones until what fails is one repository, which is a gap; the listing goes on behind it. Where 256 ids
+//! further on the forge fails still, all that is after that id is one gap, after twelve requests.
 //!
 //! # Behaviours
 //!
-//! Each with the test in `tests/listers_forges/github.rs` that fails without it:
+//! Each with the test in `tests/listers_forges/github` that fails without it:
 //!
 //! - asks by `since`, as an API version 3 client, with a `token` where there is one:
 //!   `github_asks_by_since_with_a_token`
@@ -52,7 +58,13 @@
 //! - a refusal that is no limit names the credential: `github_a_refusal_names_the_credential`
 //! - an organization or a user is a listing of its own, by pages, without a state:
 //!   `github_lists_an_organization_or_a_user`, `github_scopes_have_a_key_of_their_own`
+//! - a repository that makes the forge fail costs only itself: `github_a_poisoned_repository_costs_only_itself`,
+//!   `github_poisons_anywhere_cost_only_themselves`; also one whose forge gives pages as it likes:
+//!   `github_pages_that_stay_large_lose_nothing_silently`
+//! - an outage is one gap, and made good without a loop: `github_an_outage_is_one_gap`
 //! - a body that is no list of repositories is an error with its place: `github_a_broken_body_is_an_error_with_its_place`
+
+mod search;
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -60,11 +72,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use search::Search;
+
 use super::scope::{Instance, Scope};
 use super::{location, next_link, under};
 use crate::lister::{
-    Arguments, ConfigError, Coverage, Entry, Fact, Incremental, Lister, ListerError, Mode, Page, PageSource,
-    Parameter, ParameterKind, RunInfo, Source, query_param,
+    Arguments, ConfigError, Coverage, Entry, Fact, Failure, Incremental, Lister, ListerError, Mode, Page,
+    PageSource, Parameter, ParameterKind, Recovery, RunInfo, Source, query_param,
 };
 use crate::model::{NewOrigin, Timestamp, VisitType};
 use crate::transport::{Auth, Request, Response};
@@ -109,6 +123,18 @@ pub struct GitHubCursor {
     /// The address of the page, where a link gave one that does not say `since`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Url>,
+    /// A search for what makes a page fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub search: Option<Search>,
+    /// Whether it goes on behind a repository that was searched for, whose id is `since`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub behind: bool,
+}
+
+impl GitHubCursor {
+    fn new(since: u64, last: Option<u64>, url: Option<Url>) -> Self {
+        Self { since, last, url, search: None, behind: false }
+    }
 }
 
 /// What is remembered of GitHub between runs.
@@ -207,7 +233,7 @@ impl GitHub {
     }
 
     fn from(&self, stored: u64) -> Vec<GitHubCursor> {
-        vec![GitHubCursor { since: self.first_id.unwrap_or(stored), last: self.last_id, url: None }]
+        vec![GitHubCursor::new(self.first_id.unwrap_or(stored), self.last_id, None)]
     }
 
     fn next(
@@ -226,7 +252,7 @@ impl GitHub {
             return Ok(Some(at.clone()));
         }
         let url = said.is_none().then_some(link);
-        Ok(within.then_some(GitHubCursor { since, last: at.last, url }))
+        Ok(within.then_some(GitHubCursor::new(since, at.last, url)))
     }
 }
 
@@ -243,7 +269,9 @@ impl Lister for GitHub {
 
     fn start(&self, _: &RunInfo) -> Vec<GitHubCursor> {
         match self.instance.scope() {
-            Some(scope) => vec![GitHubCursor { since: 0, last: None, url: Some(self.first_of(scope)) }],
+            Some(scope) => {
+                vec![GitHubCursor::new(0, None, Some(self.first_of(scope)))]
+            }
             None => self.from(0),
         }
     }
@@ -255,7 +283,7 @@ impl Lister for GitHub {
             let mut url = self.endpoint.clone();
             url.query_pairs_mut()
                 .append_pair("since", &at.since.to_string())
-                .append_pair("per_page", &self.per_page.to_string());
+                .append_pair("per_page", &at.size(self.per_page).to_string());
             Request::get(url).configured()
         };
         Ok(request.with_header("accept", "application/vnd.github+json").with_auth(Auth::Bearer("token")).needing(
@@ -293,13 +321,22 @@ impl Lister for GitHub {
             )?;
         }
         let whole = self.first_id.is_none() && at.last.is_none() && self.instance.scope().is_none();
-        if let (true, Some(last_seen_id)) = (whole, highest) {
+        // What made a page fail is a gap of its own: a later run need not search for it again.
+        let behind = at.behind.then_some(at.since);
+        if let (true, Some(last_seen_id)) = (whole, highest.max(behind)) {
             page.mark(&GitHubState { last_seen_id });
         }
-        if let Some(next) = self.next(at, highest, &response)? {
+        let next = self.next(at, highest, &response)?;
+        if let Some(next) = at.goes_on(next, self.per_page) {
             page.next(next);
         }
+        // Steps of a search may well show the same repository twice.
+        at.search_on().into_iter().for_each(|step| page.follow(step));
         Ok(())
+    }
+
+    fn recover(&self, at: &GitHubCursor, failure: &Failure) -> Recovery<GitHubCursor> {
+        at.failed(failure, self.per_page)
     }
 
     fn coverage(&self, mode: Mode) -> Coverage {
