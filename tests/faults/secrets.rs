@@ -194,9 +194,10 @@ pub(crate) async fn seen(trial: &Trial<'_>, entry: &Entry) -> Vec<String> {
             }
             for form in FORMS {
                 let Some(at) = text.find(form) else { continue };
-                let around = &text.as_bytes()[at.saturating_sub(160)..(at + 60).min(text.len())];
-                let around = String::from_utf8_lossy(around);
-                seen.push(format!("{name}: {form:?} in {place}: {around:?}"));
+                let before: String = text[..at].chars().rev().take(160).collect();
+                let before: String = before.chars().rev().collect();
+                let after: String = text[at..].chars().take(60).collect();
+                seen.push(format!("{name}: {form:?} in {place}: {before:?} {after:?}"));
             }
         }
     }
