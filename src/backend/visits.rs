@@ -158,19 +158,27 @@ pub struct Requested {
     pub due: Option<Timestamp>,
     /// Why it is not to be visited. The request is kept, and counts when that ends.
     pub parked: Option<Reason>,
+    /// Set where the requester has asked for too much, and nothing was kept: when to ask again.
+    pub again_at: Option<Timestamp>,
 }
 
 impl Requested {
     /// A place in the queue: stores make them.
     #[must_use]
     pub fn new(position: u64, due: Timestamp) -> Self {
-        Self { position, due: Some(due), parked: None }
+        Self { position, due: Some(due), parked: None, again_at: None }
     }
 
     /// A request that waits until its origin may be visited: stores make them.
     #[must_use]
     pub fn parked(why: Reason) -> Self {
-        Self { position: 0, due: None, parked: Some(why) }
+        Self { position: 0, due: None, parked: Some(why), again_at: None }
+    }
+
+    /// A request over its requester's quota: stores make them.
+    #[must_use]
+    pub fn refused(again_at: Timestamp) -> Self {
+        Self { position: 0, due: None, parked: None, again_at: Some(again_at) }
     }
 }
 

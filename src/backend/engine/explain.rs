@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use super::ctx::{Ctx, lister_row, owner_name};
+use super::ctx::{Ctx, lister_row, owner_name, owner_number};
 use super::identity::answering;
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, scan_prefix};
-use super::place::{edit_wishes, facts, key_of, lease, place, placement, stats};
-use super::rows::{OriginRow, Place, decode};
+use super::place::{absorb, edit_wishes, facts, key_of, lease, place, placement, stats};
+use super::rows::{OriginRow, Place, decode, encode};
 use super::visits::leased;
 use crate::backend::{
     Explanation, Hint, Hinted, LaneLoad, LeaseInfo, Metrics, Requested, Result, VisitRequest,
 };
-use crate::model::{OriginKey, Timestamp, VisitStats, VisitToken, VisitType};
-use crate::policy::{Gate, GateState, Lane, Schedule, gates, schedule};
+use crate::model::{OriginKey, Timestamp, VisitStats, VisitToken, VisitType, digest128};
+use crate::policy::{Gate, GateState, Lane, Schedule, gates, observe_hint, schedule};
 
 /// How many go before an origin is counted so far.
 const COUNTED: u64 = 100_000;
@@ -45,6 +45,10 @@ pub(crate) fn request(
         };
         let now = ctx.now;
         if row.wishes.as_deref().is_none_or(|w| w.requested_at.is_none()) {
+            if let Err(again_at) = admit(t, ctx, by)? {
+                answers.push(Some(Requested::refused(again_at)));
+                continue;
+            }
             edit_wishes(&mut row, |w| {
                 w.requested_at = Some(now);
                 w.requested_by = Some(by.clone());
@@ -60,6 +64,21 @@ pub(crate) fn request(
     Ok(answers)
 }
 
+/// Counts a request against its requester's quota.
+fn admit(
+    t: &mut dyn KvTxn,
+    ctx: &Ctx<'_>,
+    by: &str,
+) -> Result<std::result::Result<(), Timestamp>> {
+    let Some(quota) = ctx.options.quota else { return Ok(Ok(())) };
+    let key = K::new().bytes(&digest128(by.as_bytes()));
+    let spent = t.get(keys::QUOTA, &key)?.map(|bytes| decode(&bytes)).transpose()?;
+    Ok(match quota.admit(spent, ctx.now) {
+        Ok(paid) => Ok(t.put(keys::QUOTA, &key, &encode(&paid)?)?),
+        Err(again_at) => Err(again_at),
+    })
+}
+
 /// Takes outside information on changes. The newest counts; what is known already changes nothing.
 pub(crate) fn hint(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, hints: &[Hint]) -> Result<Vec<Hinted>> {
     let mut answers = Vec::with_capacity(hints.len());
@@ -68,11 +87,12 @@ pub(crate) fn hint(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, hints: &[Hint]) -> Resu
             answers.push(Hinted::default());
             continue;
         };
-        let facts = facts(t, ctx, id, &row)?;
-        let told = facts.last_update.max(facts.visits.last_successful);
-        let news = told < Some(hint.changed_at);
+        let mut facts = facts(t, ctx, id, &row)?;
+        let news = observe_hint(&mut facts, hint.changed_at, ctx.now);
         if news {
-            edit_wishes(&mut row, |w| w.signalled_at = Some(hint.changed_at));
+            absorb(&mut row, &facts);
+            let source = owner_number(t, &hint.source)?;
+            edit_wishes(&mut row, |w| w.hinted_by = source);
             place(t, ctx, id, &mut row)?;
         }
         answers.push(Hinted::new(true, news));

@@ -22,6 +22,7 @@ mod keys;
 pub(crate) mod kv;
 pub(crate) mod mem;
 mod origins;
+mod pace;
 mod parts;
 mod place;
 mod prune;
@@ -98,9 +99,9 @@ impl<S: Kv> Engine<S> {
                 t.put(keys::META, b"form", &keys::of_u64(FORM))?;
             }
             let mut settled = true;
-            for kind in Ctx::new(t, &options.policies, origins::NO_TIME)?.kinds() {
+            for kind in Ctx::new(t, &options, origins::NO_TIME)?.kinds() {
                 let mut row = kind.row.clone();
-                let form = kind.policy.form();
+                let form = ctx::form_of(&*kind.policy, &kind.row.name, &options);
                 if row.policy != kind.policy.name() || row.form != form {
                     if row.policy != kind.policy.name() {
                         kind.policy.name().clone_into(&mut row.policy);
@@ -135,7 +136,7 @@ impl<S: Kv> Engine<S> {
     fn settle(&self, now: Timestamp) -> Result<()> {
         while !self.settled.load(Ordering::Acquire) {
             let more = self.kv.write(|t| {
-                let mut ctx = Ctx::new(t, &self.options.policies, now)?;
+                let mut ctx = Ctx::new(t, &self.options, now)?;
                 let more = origins::replace(t, &mut ctx, AT_ONCE)?;
                 ctx.finish(t)?;
                 Ok(more)
@@ -172,7 +173,7 @@ impl<S: Kv> Engine<S> {
         self.check(now)?;
         self.settle(now)?;
         self.kv.write(|t| {
-            let mut ctx = Ctx::new(t, &self.options.policies, now)?;
+            let mut ctx = Ctx::new(t, &self.options, now)?;
             let result = f(t, &mut ctx)?;
             ctx.finish(t)?;
             Ok(result)
@@ -191,7 +192,7 @@ impl<S: Kv> Engine<S> {
 
     fn read<R>(&self, now: Timestamp, f: impl FnOnce(&dyn KvRead, &mut Ctx<'_>) -> Result<R>) -> Result<R> {
         self.kv.read(|t| {
-            let mut ctx = Ctx::new(t, &self.options.policies, now)?;
+            let mut ctx = Ctx::new(t, &self.options, now)?;
             f(t, &mut ctx)
         })
     }
@@ -299,7 +300,7 @@ impl<S: Kv> Engine<S> {
         self.start(&claim.visit_type, now)?;
         self.settle(now)?;
         let claimed = self.kv.rehearse(|t| {
-            let mut ctx = Ctx::new(t, &self.options.policies, now)?;
+            let mut ctx = Ctx::new(t, &self.options, now)?;
             visits::claim(t, &mut ctx, claim)
         })?;
         Ok(visits::shown(claimed))

@@ -289,9 +289,8 @@ pub(crate) struct Visits {
 pub(crate) struct Wishes {
     pub(crate) requested_at: Option<Timestamp>,
     pub(crate) requested_by: Option<String>,
-    /// The newest change that somebody else than a lister told of.
-    pub(crate) signalled_at: Option<Timestamp>,
     pub(crate) hold_until: Option<Timestamp>,
+    /// The newest change that somebody else than a lister told of, until a good visit.
     pub(crate) hinted_at: Option<Timestamp>,
     /// Who hinted.
     pub(crate) hinted_by: u32,

@@ -9,6 +9,7 @@ use super::identity::joined;
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn};
 use super::origins::lister_key;
+use super::pace;
 use super::parts;
 use super::place::{
     absorb, admit, enqueue, facts, key_of, lease, load, must_load, place, place_back, unqueue,
@@ -36,7 +37,8 @@ pub(crate) fn claim(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, claim: &Claim) -> Resu
     };
     wake(t, number, ctx.now)?;
     let lanes = policy.gates(&shared).lanes(&*policy);
-    let taken = choose(t, ctx, number, &lanes, claim.count, lister, &mut owed)?;
+    let pace = pace::note(t, number, claim.count, ctx.now)?;
+    let taken = choose(t, ctx, number, &lanes, claim.count, lister, &mut owed, &pace)?;
     let owner = owner_number(t, &claim.owner)?;
     let until = ctx.now.plus(claim.lease);
     let first = if taken.is_empty() { 0 } else { next_of(t, "visit", taken.len() as u64)? };
