@@ -11,7 +11,7 @@ use crate::model::{ListerKey, Timestamp};
 /// A named selection of origins, and the longest time that they may be without a visit. What is not
 /// named selects all: a class of nothing but a name has every origin.
 ///
-/// Classes are given in order. An origin belongs to the first that has it, and where visits do not
+/// Classes are given in order, up to 50 of them. An origin belongs to the first that has it, and where visits do not
 /// suffice for all, the last class misses first: the first one's cap is met as long as it can be.
 ///
 /// ```
@@ -83,14 +83,14 @@ pub struct AgeLimit {
     pub cap: Duration,
 }
 
-/// So many classes have a lane of their own; the rest share the last one.
-const LANES: u8 = 50;
+/// So many classes there can be, each with a lane of its own; what comes after them is no class.
+pub(crate) const CLASSES: usize = 50;
 
 impl AgeLimit {
     /// The lane in which its origins wait for their latest moment.
     #[must_use]
     pub fn lane(self) -> Lane {
-        Lane(Lane::FIRST_AGED.0 + self.class.min(LANES - 1))
+        Lane(Lane::FIRST_AGED.0.saturating_add(self.class).min(Lane::PARKED.0 - 1))
     }
 }
 
@@ -133,73 +133,107 @@ impl Pace {
     }
 }
 
-/// How many visits each class needs from this claim: as few as leave every later deadline within
-/// reach. `classes` are (cap, days until each deadline in ascending order), the first class first;
-/// `pace` says what later claims will bring. A class is reckoned with all that better ones will
-/// take, and with nothing that worse ones would: so the last one misses first.
+/// How many visits each class needs from this claim, `most` in all, the first class first. `classes` are
+/// (cap, days until each deadline in ascending order); `pace` tells how long it is to the next claim.
+///
+/// A class is served at the rate that its cap asks for, its origins over its cap, and needs as many now
+/// as leave every later deadline within reach at that rate. So all caps are kept at once where the
+/// visits suffice for the sum of these rates, whether the deadlines lie apart or all at one time; what
+/// is not needed is left to the policy, unless the rates take nearly all; and where visits do not
+/// suffice, the last class misses first.
+///
+/// ```
+/// use lamplighter::model::Timestamp;
+/// use lamplighter::policy::{Pace, needed};
+/// let mut pace = Pace::default();
+/// for day in 0..3 {
+///     pace.observe(9, Timestamp::from_seconds(day * 86_400));
+/// }
+/// // Three origins, to be visited every three days, claims once a day: one a day, the oldest.
+/// assert_eq!(needed(&[(3.0, vec![0.0, 1.0, 2.0])], &pace, 9), [1]);
+/// assert_eq!(needed(&[(3.0, vec![1.0, 2.0, 3.0])], &pace, 9), [0]);
+/// ```
 #[must_use]
 pub fn needed(classes: &[(f64, Vec<f64>)], pace: &Pace, most: usize) -> Vec<usize> {
-    // Visits that later claims can have made by a time from now.
-    let later = |by: f64| {
-        if pace.every > 0.0 { (by / pace.every + 1e-6).floor().max(0.0) * pace.size } else { 0.0 }
-    };
     let mut left = most;
-    let mut before = 0.0f64;
+    let mut rates = 0.0;
     let mut counts = Vec::with_capacity(classes.len());
-    for (i, (_, own)) in classes.iter().enumerate() {
-        let horizon = own.last().copied().unwrap_or(0.0);
-        let mut all: Vec<f64> = own.clone();
-        for (cap, better) in classes.iter().take(i) {
-            for first in better {
-                let mut due = first.max(0.0);
-                while due <= horizon {
-                    all.push(due);
-                    due += cap.max(pace.every).max(1e-3);
-                }
-            }
-        }
-        all.sort_by(f64::total_cmp);
-        let mut need = before;
-        for (n, due) in (1u32..).zip(&all) {
-            need = need.max(f64::from(n) - later(*due));
-        }
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most `most`, not negative")]
-        let count = (need - before).ceil().max(0.0).min(own.len() as f64).min(left as f64) as usize;
-        before = need;
+    let mut needs = Vec::with_capacity(classes.len());
+    for (cap, deadlines) in classes {
+        let rate = to_f64(deadlines.len()) / cap.max(1e-3);
+        // What later claims can bring by a time from now, at the class's own rate.
+        let later = |by: f64| {
+            let by = if pace.every > 0.0 { (by / pace.every + 1e-6).floor() * pace.every } else { by };
+            by.max(0.0) * rate
+        };
+        let need = (1u32..).zip(deadlines).map(|(n, due)| f64::from(n) - later(*due));
+        let need = need.fold(f64::NEG_INFINITY, f64::max);
+        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and bounded")]
+        let whole = (need + 0.01).floor().max(0.0) as usize;
+        // What the next claim would be too late for goes now, whatever the rate.
+        let last_chance = deadlines.partition_point(|due| *due < pace.every);
+        let count = whole.max(last_chance).min(deadlines.len()).min(left);
         left -= count;
+        rates += rate;
         counts.push(count);
+        needs.push(need);
+    }
+    if pace.per_day().is_none_or(|all| rates < NEARLY_ALL * all) {
+        return counts;
+    }
+    // Whatever went to others now would be missed later.
+    while left > 0 {
+        let open = counts.iter_mut().zip(classes).zip(&needs).filter(|((n, (_, all)), _)| **n < all.len());
+        let lacks = open.map(|((n, _), need)| (need - to_f64(*n), n));
+        let Some((_, count)) = lacks.reduce(|best, next| if next.0 > best.0 { next } else { best }) else {
+            break;
+        };
+        *count += 1;
+        left -= 1;
     }
     counts
+}
+
+/// From this share of all visits on, classes get all of them.
+const NEARLY_ALL: f64 = 0.8;
+
+#[allow(clippy::cast_precision_loss, reason = "counts of origins")]
+fn to_f64(n: usize) -> f64 {
+    n as f64
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn pace(size: f64, every: f64) -> Pace {
-        Pace { size, every, ..Pace::default() }
+    fn daily(size: f64) -> Pace {
+        Pace { size, every: 1.0, ..Pace::default() }
     }
 
     #[test]
-    fn nothing_is_needed_while_later_claims_suffice() {
-        let daily = pace(2.0, 1.0);
-        assert_eq!(needed(&[(10.0, vec![1.0, 1.0, 2.0, 2.0])], &daily, 9), [0]);
-        assert_eq!(needed(&[(10.0, vec![1.0, 1.0, 1.0, 2.0])], &daily, 9), [1]);
-        assert_eq!(needed(&[(10.0, vec![0.5, 0.9])], &daily, 9), [2], "the next claim is too late");
-        assert_eq!(needed(&[(10.0, vec![-3.0, 5.0])], &daily, 9), [1], "too late already");
-        assert_eq!(needed(&[(10.0, vec![5.0])], &Pace::default(), 9), [1], "nobody knows of later claims");
+    fn a_class_takes_what_its_cap_asks_for_and_no_more() {
+        let one = |deadlines: &[f64]| needed(&[(4.0, deadlines.to_vec())], &daily(9.0), 9)[0];
+        assert_eq!(one(&[4.0, 4.0, 4.0, 4.0]), 0, "all at once, and time for one a day");
+        assert_eq!(one(&[3.0, 3.0, 3.0, 3.0]), 1);
+        assert_eq!(one(&[0.5, 0.9, 3.0, 4.0]), 2, "the next claim is too late");
+        assert_eq!(one(&[-3.0, 2.0, 3.0, 4.0]), 1, "too late already");
+        assert_eq!(one(&[]), 0);
+        assert_eq!(needed(&[(9.0, vec![0.5])], &Pace::default(), 9), [1], "one in nine days");
     }
 
     #[test]
     fn a_worse_class_gives_way_and_never_the_other_way_round() {
-        let daily = pace(1.0, 1.0);
-        let first = vec![1.0, 2.0, 3.0];
-        // The later claims are the first class's, so the second one needs this one.
-        assert_eq!(needed(&[(9.0, first.clone()), (9.0, vec![3.0])], &daily, 1), [0, 1]);
-        assert_eq!(needed(&[(9.0, vec![0.0, 0.0]), (9.0, vec![0.0])], &daily, 2), [2, 0]);
-        // Those of a short cap come back within the time of a long one.
-        assert_eq!(needed(&[(1.0, vec![1.0]), (9.0, vec![3.0])], &daily, 1), [0, 1]);
-        assert_eq!(needed(&[(3.0, vec![1.0]), (9.0, vec![3.0])], &daily, 1), [0, 0]);
+        let late = vec![0.0, 0.0];
+        assert_eq!(needed(&[(9.0, late.clone()), (9.0, late.clone())], &daily(9.0), 9), [2, 2]);
+        assert_eq!(needed(&[(9.0, late.clone()), (9.0, late.clone())], &daily(9.0), 3), [2, 1]);
+        assert_eq!(needed(&[(9.0, late.clone()), (9.0, late)], &daily(9.0), 1), [1, 0]);
+    }
+
+    #[test]
+    fn where_caps_take_nearly_all_the_rest_of_a_claim_is_theirs() {
+        let classes = [(4.0, vec![4.0, 4.0, 4.0, 4.0]), (2.0, vec![2.0, 2.0, 2.0])];
+        assert_eq!(needed(&classes, &daily(4.0), 3), [0, 0]);
+        assert_eq!(needed(&classes, &daily(2.5), 3), [2, 1]);
     }
 
     #[test]

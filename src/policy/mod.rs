@@ -47,6 +47,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+pub(crate) use age::CLASSES;
 pub use age::{AgeClass, AgeLimit, Pace, needed};
 pub(crate) use belief::days;
 pub use belief::{Belief, Evidence};

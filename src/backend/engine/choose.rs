@@ -11,7 +11,7 @@ use super::rows::OriginRow;
 use crate::backend::Result;
 use crate::model::Timestamp;
 use crate::policy::{
-    AgeLimit, Facts, Lane, LaneSpec, Pace, Reason, Schedule, allocate, days, needed, schedule,
+    AgeLimit, CLASSES, Facts, Lane, LaneSpec, Pace, Reason, Schedule, allocate, days, needed, schedule,
 };
 
 /// A claim looks at so many origins of a lane whose rank has not come, at most.
@@ -160,9 +160,20 @@ impl Claiming {
         if ctx.options.max_ages.is_empty() || count == 0 {
             return Ok(());
         }
+        // Those that rest after a visit count too, though they may not go now.
+        let mut resting = Vec::new();
+        scan_prefix(t, keys::WAIT, &K::new().u16(self.number), &mut |_, places| {
+            let mut places = keys::Parts(places);
+            while !places.0.is_empty() {
+                resting.push((places.u8(), places.i64()));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let now = ctx.now;
+        let left = |rank: i64| days(now, Timestamp::from_micros(rank));
         let mut lanes = Vec::new();
         let mut classes = Vec::new();
-        for (i, class) in ctx.options.max_ages.iter().enumerate() {
+        for (i, class) in ctx.options.max_ages.iter().take(CLASSES).enumerate() {
             let limit = AgeLimit { class: u8::try_from(i).unwrap_or(u8::MAX), cap: class.cap };
             let lane = LaneSpec::new(limit.lane(), format!("max age of {}", class.name), 0.0);
             let prefix = K::new().u16(self.number).u8(lane.lane.0);
@@ -174,8 +185,10 @@ impl Claiming {
                 }
                 Ok(ControlFlow::Continue(()))
             })?;
-            let until = |c: &Candidate| days(ctx.now, Timestamp::from_micros(c.rank));
-            classes.push((class.cap.as_secs_f64() / 86_400.0, waiting.iter().map(until).collect()));
+            let resting = resting.iter().filter(|(of, _)| *of == lane.lane.0).map(|(_, rank)| *rank);
+            let mut until: Vec<f64> = waiting.iter().map(|c| c.rank).chain(resting).map(left).collect();
+            until.sort_by(f64::total_cmp);
+            classes.push((class.cap.as_secs_f64() / 86_400.0, until));
             lanes.push((lane, waiting));
         }
         let needed = needed(&classes, pace, count);

@@ -9,7 +9,7 @@ use super::rows::{LedgerRow, ListerRow, OriginRow, TypeRow, corrupt, decode, enc
 use super::sets::{self, Chunk};
 use crate::backend::{BackendError, BackendErrorKind, Result, StoreOptions};
 use crate::model::{ListerKey, Timestamp, VisitType, digest128};
-use crate::policy::{AgeClass, AgeLimit, Policies, Policy, Shared, Signals, Trust};
+use crate::policy::{AgeClass, AgeLimit, CLASSES, Policies, Policy, Shared, Signals, Trust};
 
 /// A visit type as a transaction uses it.
 pub(crate) struct Kind {
@@ -235,7 +235,7 @@ impl<'e> Ctx<'e> {
             listers.push(self.lister(t, listing.lister)?.key());
         }
         let visit_type = &self.kind(row.visit_type)?.row.name;
-        let class = self.options.max_ages.iter().position(|class| class.has(visit_type, &listers));
+        let class = self.options.max_ages.iter().take(CLASSES).position(|class| class.has(visit_type, &listers));
         Ok(class.and_then(|i| {
             let cap = self.options.max_ages.get(i)?.cap;
             Some(AgeLimit { class: u8::try_from(i).unwrap_or(u8::MAX), cap })

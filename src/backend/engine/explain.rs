@@ -14,7 +14,7 @@ use crate::backend::{
     Explanation, Hint, Hinted, LaneLoad, LeaseInfo, Metrics, Requested, Result, VisitRequest,
 };
 use crate::model::{OriginKey, Timestamp, VisitStats, VisitToken, VisitType, digest128};
-use crate::policy::{Gate, GateState, Lane, Schedule, gates, observe_hint, schedule};
+use crate::policy::{AgeLimit, CLASSES, Gate, GateState, Lane, Schedule, gates, observe_hint, schedule};
 
 /// How many go before an origin is counted so far.
 const COUNTED: u64 = 100_000;
@@ -209,6 +209,10 @@ pub(crate) fn lanes(t: &dyn KvRead, ctx: &Ctx<'_>, visit_type: &VisitType) -> Re
         .into_iter()
         .map(|spec| LaneLoad::new(spec.lane, spec.name, spec.share))
         .collect();
+    for (i, class) in ctx.options.max_ages.iter().take(CLASSES).enumerate() {
+        let limit = AgeLimit { class: u8::try_from(i).unwrap_or(u8::MAX), cap: class.cap };
+        loads.push(LaneLoad::new(limit.lane(), format!("max age of {}", class.name), 0.0));
+    }
     let mut count = |lane: u8, rank: i64| {
         if let Some(load) = loads.iter_mut().find(|l| l.lane == Lane(lane)) {
             load.waiting += 1;

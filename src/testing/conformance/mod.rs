@@ -13,7 +13,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Two topics need more than a fresh store: [`shares`] one with other policies, and [`reopened`] a
+//! Three topics need more than a fresh store: [`shares`] one with other policies, [`ages`] one with
+//! classes that have a maximum age, and [`reopened`] a
 //! store that outlives its handle.
 #![allow(
     clippy::unwrap_used,
@@ -24,6 +25,7 @@
     reason = "a suite of tests: its answer is a panic"
 )]
 
+mod ages;
 mod claims;
 mod defects;
 mod gaps;
@@ -40,6 +42,7 @@ mod wishes;
 
 use std::future::Future;
 
+pub use ages::ages;
 pub use claims::{claims, shares};
 pub use defects::{
     d2_a_failed_run_has_not_finished, d4_a_kill_loses_no_page, d6_a_listing_enables_nothing,
