@@ -69,7 +69,7 @@ pub use runs::{
 };
 pub use visits::{
     Claim, Claimed, Completed, Explanation, Hint, Hinted, LaneLoad, LeaseInfo, Metrics, Refusal, Requested,
-    Visit, VisitRequest,
+    Turn, Visit, VisitRequest,
 };
 
 use crate::model::{

@@ -168,7 +168,11 @@ pub fn needed(classes: &[(f64, Vec<f64>)], pace: &Pace, most: usize) -> Vec<usiz
         };
         let need = (1u32..).zip(deadlines).map(|(n, due)| f64::from(n) - later(*due));
         let need = need.fold(f64::NEG_INFINITY, f64::max);
-        #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "not negative, and bounded")]
+        #[allow(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "not negative, and bounded"
+        )]
         let whole = (need + 0.01).floor().max(0.0) as usize;
         // What the next claim would be too late for goes now, whatever the rate.
         let last_chance = deadlines.partition_point(|due| *due < pace.every);
@@ -256,6 +260,9 @@ mod tests {
         assert!(has(&AgeClass::new("all", cap)));
         assert!(has(&AgeClass::new("x", cap).of_type("git").of_lister("cgit")));
         assert!(!has(&AgeClass::new("x", cap).of_type("hg")));
-        assert!(!has(&AgeClass::new("x", cap).of_lister("cgit").of_instance("a.example")), "one lister has both");
+        assert!(
+            !has(&AgeClass::new("x", cap).of_lister("cgit").of_instance("a.example")),
+            "one lister has both"
+        );
     }
 }

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{AgeLimit, Evidence};
 use super::belief::days;
+use super::{AgeLimit, Evidence};
 use crate::model::{Disabled, Gone, Outcome, Timestamp, VisitStats, VisitStatus};
 
 /// What is known of one (url, visit type): listing facts over all its listers, visit history,

@@ -121,10 +121,12 @@ pub enum Gate {
     Hold,
     /// The least time between two visits.
     MinimumInterval,
-    /// Its place in its lane.
+    /// When its lane reaches it.
     Due,
     /// A visit of it is under way.
     Lease,
+    /// The others of its lane that go before it, and the other lanes.
+    Lane,
 }
 
 /// One gate as it stands.
@@ -196,7 +198,8 @@ pub fn schedule(policy: &dyn Policy, facts: &Facts, shared: &Shared, now: Timest
     let mut place = policy.place(facts, shared, now);
     if place.lane == Lane::PARKED {
         let Some((lane, rank)) = also else { return Schedule::Parked(place.why) };
-        let (code, whose) = if lane.is_aged() { ("max_age", "its maximum age") } else { ("guard", "the guard") };
+        let (code, whose) =
+            if lane.is_aged() { ("max_age", "its maximum age") } else { ("guard", "the guard") };
         let why = Reason::new(code, format!("left to {whose}: {}", place.why.text));
         return Schedule::Waiting { place: Placement::new(lane, rank, why), also: None, not_before };
     }

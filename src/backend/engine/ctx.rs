@@ -235,7 +235,8 @@ impl<'e> Ctx<'e> {
             listers.push(self.lister(t, listing.lister)?.key());
         }
         let visit_type = &self.kind(row.visit_type)?.row.name;
-        let class = self.options.max_ages.iter().take(CLASSES).position(|class| class.has(visit_type, &listers));
+        let class =
+            self.options.max_ages.iter().take(CLASSES).position(|class| class.has(visit_type, &listers));
         Ok(class.and_then(|i| {
             let cap = self.options.max_ages.get(i)?.cap;
             Some(AgeLimit { class: u8::try_from(i).unwrap_or(u8::MAX), cap })

@@ -65,11 +65,7 @@ pub(crate) fn request(
 }
 
 /// Counts a request against its requester's quota.
-fn admit(
-    t: &mut dyn KvTxn,
-    ctx: &Ctx<'_>,
-    by: &str,
-) -> Result<std::result::Result<(), Timestamp>> {
+fn admit(t: &mut dyn KvTxn, ctx: &Ctx<'_>, by: &str) -> Result<std::result::Result<(), Timestamp>> {
     let Some(quota) = ctx.options.quota else { return Ok(Ok(())) };
     let key = K::new().bytes(&digest128(by.as_bytes()));
     let spent = t.get(keys::QUOTA, &key)?.map(|bytes| decode(&bytes)).transpose()?;
@@ -113,14 +109,12 @@ fn earliest(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow) -> Resu
     })
 }
 
-/// Every gate in the way of an origin's next visit.
-pub(crate) fn explain(t: &dyn KvRead, ctx: &mut Ctx<'_>, origin: &OriginKey) -> Result<Option<Explanation>> {
-    let Some((id, row)) = answering(t, ctx, origin)? else { return Ok(None) };
-    let facts = facts(t, ctx, id, &row)?;
-    let lease = lease(t, id)?;
+/// The gates of an origin as they stand, but for its turn.
+pub(crate) fn states(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow) -> Result<Vec<GateState>> {
+    let facts = facts(t, ctx, id, row)?;
     let kind = ctx.kind(row.visit_type)?;
     let mut states = gates(&*kind.policy, &facts, &kind.shared, ctx.now);
-    states.push(match &lease {
+    states.push(match lease(t, id)? {
         Some(l) if l.until > ctx.now => GateState::new(
             Gate::Lease,
             false,
@@ -129,15 +123,30 @@ pub(crate) fn explain(t: &dyn KvRead, ctx: &mut Ctx<'_>, origin: &OriginKey) -> 
         ),
         _ => GateState::new(Gate::Lease, true, None, "no visit is under way"),
     });
+    Ok(states)
+}
+
+/// Every gate in the way of an origin's next visit.
+pub(crate) fn explain(t: &dyn KvRead, ctx: &mut Ctx<'_>, origin: &OriginKey) -> Result<Option<Explanation>> {
+    let Some((id, row)) = answering(t, ctx, origin)? else { return Ok(None) };
+    let facts = facts(t, ctx, id, &row)?;
+    let lease = lease(t, id)?;
+    let states = states(t, ctx, id, &row)?;
+    let kind = ctx.kind(row.visit_type)?;
     let plan = schedule(&*kind.policy, &facts, &kind.shared, ctx.now);
     let lanes = kind.policy.gates(&kind.shared).lanes(&*kind.policy);
     let mut explanation = Explanation::new(key_of(ctx, &row)?, states, plan.why().clone());
     explanation.visits = stats(&row);
+    explanation.must_by = facts.must_by();
     explanation.requested_by = facts.requested_by;
     if let (Schedule::Waiting { .. }, Some(place)) = (&plan, row.place) {
         let name = lanes.into_iter().find(|l| l.lane == Lane(place.lane)).map(|l| l.name);
-        explanation.lane = Some(name.unwrap_or_else(|| format!("lane {}", place.lane)));
-        explanation.ahead = Some(ahead(t, row.visit_type, id, place)?);
+        let name = name.unwrap_or_else(|| format!("lane {}", place.lane));
+        let ahead = ahead(t, row.visit_type, id, place)?;
+        let text = format!("{ahead} before it in lane {name}");
+        explanation.gates.push(GateState::new(Gate::Lane, ahead == 0, None, text));
+        explanation.lane = Some(name);
+        explanation.ahead = Some(ahead);
     }
     explanation.earliest = earliest(t, ctx, id, &row)?;
     if let Some(lease) = lease {

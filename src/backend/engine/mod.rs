@@ -39,6 +39,7 @@ mod sweep;
 mod tail;
 #[cfg(test)]
 mod tests;
+mod turn;
 mod visits;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,6 +58,7 @@ use crate::backend::{
 use crate::model::{
     ListerKey, ListerRecord, OriginKey, Outcome, Timestamp, VisitId, VisitStats, VisitToken, VisitType,
 };
+use crate::policy::Gate;
 use crate::transport::Standing;
 
 /// The form of the tables as a whole.
@@ -340,7 +342,18 @@ impl<S: Kv> Engine<S> {
     }
 
     pub(crate) fn explain(&self, origin: &OriginKey, now: Timestamp) -> Result<Option<Explanation>> {
-        self.read_at(now, |t, ctx| explain::explain(t, ctx, origin))
+        self.check(now)?;
+        self.start(&origin.visit_type, now)?;
+        let explained = self.read_at(now, |t, ctx| explain::explain(t, ctx, origin))?;
+        let Some(mut explained) = explained else { return Ok(None) };
+        if explained.earliest.is_some() {
+            explained.turn = self.kv.rehearse(|t| turn::turn(t, &self.options, origin, now))?;
+            let at = explained.turn.map(|turn| turn.at);
+            if let Some(lane) = explained.gates.iter_mut().find(|g| g.gate == Gate::Lane) {
+                lane.opens_at = at.filter(|_| !lane.open);
+            }
+        }
+        Ok(Some(explained))
     }
 
     pub(crate) fn metrics(&self, now: Timestamp) -> Result<Vec<Metrics>> {

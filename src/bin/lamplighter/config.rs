@@ -107,7 +107,8 @@ impl MaxAge {
     fn class(&self) -> Result<AgeClass, String> {
         let seconds = Some(self.days * 86_400.0).filter(|s| s.is_finite() && (1.0..=1e10).contains(s));
         let cap = seconds.map(Duration::from_secs_f64);
-        let cap = cap.ok_or_else(|| format!("max_age {:?}: {} is no number of days", self.name, self.days))?;
+        let cap =
+            cap.ok_or_else(|| format!("max_age {:?}: {} is no number of days", self.name, self.days))?;
         let mut class = AgeClass::new(&self.name, cap);
         class.visit_type.clone_from(&self.visit_type);
         class.lister.clone_from(&self.lister);
@@ -283,10 +284,16 @@ mod tests {
         for (text, visit_type, why) in [
             ("[policy.git]\nuse = \"dew\"", "[policy.git]", "dew"),
             ("[policy.git]\nuse = \"due\"\nbduget = 1", "[policy.git]", "bduget"),
-            ("[policy.hg]\nuse = \"classic\"\noldest_scheduled_first = 50\nalready_visited_order_by_lag = 50",
-             "[policy.hg]", "takes every origin that the other orders of the mix take"),
-            ("[policy.hg]\nuse = \"classic\"\nfirst_visits_after_listing = 50\nstop_after_success = 50",
-             "[policy.hg]", "the one order of a visit type"),
+            (
+                "[policy.hg]\nuse = \"classic\"\noldest_scheduled_first = 50\nalready_visited_order_by_lag = 50",
+                "[policy.hg]",
+                "takes every origin that the other orders of the mix take",
+            ),
+            (
+                "[policy.hg]\nuse = \"classic\"\nfirst_visits_after_listing = 50\nstop_after_success = 50",
+                "[policy.hg]",
+                "the one order of a visit type",
+            ),
             ("[[max_age]]\nname = \"x\"\ndays = 0", "max_age", "number of days"),
         ] {
             let config = Config::parse(text).unwrap_or_else(|e| panic!("{e}"));

@@ -33,7 +33,10 @@ pub(crate) async fn request(args: &RequestArgs, context: &mut Context) -> Result
         return Ok(Done::whole_if(answer.again_at.is_none()));
     }
     if let Some(again_at) = answer.again_at {
-        context.out.line(format!("refused: {} has asked for too much; again from {again_at} on", one_line(&args.by)))?;
+        context.out.line(format!(
+            "refused: {} has asked for too much; again from {again_at} on",
+            one_line(&args.by)
+        ))?;
         return Ok(Done::InPart);
     }
     context.out.line(match (answer.due, answer.parked) {

@@ -22,7 +22,9 @@ where
     Fut: Future<Output = B>,
 {
     // 6 + 4 + 3 visits a day keep all caps.
-    for (hours, visits, spread) in [(24, 13, 1), (6, 13, 4), (6, 15, 4), (6, 17, 4), (6, 26, 4), (1, 14, 24), (1, 24, 24)] {
+    for (hours, visits, spread) in
+        [(24, 13, 1), (6, 13, 4), (6, 15, 4), (6, 17, 4), (6, 26, 4), (1, 14, 24), (1, 24, 24)]
+    {
         let missed = run(&make(options()).await, hours, (visits, spread)).await;
         assert_eq!(missed, BTreeMap::new(), "{visits} a day, every {hours} hours: enough for all");
     }
