@@ -342,3 +342,8 @@ impl Policies {
         self.by_type.iter().rev().find(|(t, _)| t == visit_type).map_or(&self.default, |(_, p)| p)
     }
 }
+
+/// The examples of the page about policies run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/policy.md")]
+struct Page;

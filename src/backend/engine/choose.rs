@@ -40,6 +40,8 @@ pub(crate) struct Owed {
     pub(crate) credit: Vec<f64>,
     /// The guard's lane, in visits.
     pub(crate) guarded: f64,
+    /// How fast visits are claimed: what later claims can still do.
+    pub(crate) pace: Pace,
 }
 
 /// A claim as it is being put together.
@@ -79,10 +81,9 @@ pub(crate) fn choose(
     count: usize,
     lister: Option<u32>,
     owed: &mut Owed,
-    pace: &Pace,
 ) -> Result<Vec<Taken>> {
     let mut claiming = Claiming { number, lister, chosen: HashSet::new(), taken: Vec::new() };
-    claiming.before_their_latest(t, ctx, count, pace)?;
+    claiming.before_their_latest(t, ctx, count, &owed.pace)?;
     let all = count;
     let count = all - claiming.taken.len();
     let (guard, lanes): (Vec<&LaneSpec>, Vec<&LaneSpec>) = lanes.iter().partition(|l| l.lane == Lane::GUARD);

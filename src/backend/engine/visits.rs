@@ -26,7 +26,8 @@ pub(crate) fn claim(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, claim: &Claim) -> Resu
     refresh(t, ctx, AT_ONCE)?;
     let Some(kind) = ctx.kind_of(&claim.visit_type) else { return Ok(Claimed::default()) };
     let (number, policy) = (kind.number, std::sync::Arc::clone(&kind.policy));
-    let mut owed = Owed { credit: kind.row.credit.clone(), guarded: kind.row.guarded };
+    let pace = pace::note(t, number, claim.count, ctx.now)?;
+    let mut owed = Owed { credit: kind.row.credit.clone(), guarded: kind.row.guarded, pace };
     let mut shared = kind.shared.clone();
     let lister = match &claim.lister {
         None => None,
@@ -37,8 +38,7 @@ pub(crate) fn claim(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, claim: &Claim) -> Resu
     };
     wake(t, number, ctx.now)?;
     let lanes = policy.gates(&shared).lanes(&*policy);
-    let pace = pace::note(t, number, claim.count, ctx.now)?;
-    let taken = choose(t, ctx, number, &lanes, claim.count, lister, &mut owed, &pace)?;
+    let taken = choose(t, ctx, number, &lanes, claim.count, lister, &mut owed)?;
     let owner = owner_number(t, &claim.owner)?;
     let until = ctx.now.plus(claim.lease);
     let first = if taken.is_empty() { 0 } else { next_of(t, "visit", taken.len() as u64)? };

@@ -13,7 +13,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Three topics need more than a fresh store: [`shares`] one with other policies, [`ages`] one with
+//! Four topics need more than a fresh store: [`shares`] and [`classic`] one with other policies, [`ages`] one with
 //! classes that have a maximum age, and [`reopened`] a
 //! store that outlives its handle.
 #![allow(
@@ -27,6 +27,7 @@
 
 mod ages;
 mod claims;
+mod classic;
 mod defects;
 mod gaps;
 mod identity;
@@ -44,6 +45,7 @@ use std::future::Future;
 
 pub use ages::ages;
 pub use claims::{claims, shares};
+pub use classic::classic;
 pub use defects::{
     d2_a_failed_run_has_not_finished, d4_a_kill_loses_no_page, d6_a_listing_enables_nothing,
     d9_a_visit_that_was_never_sent_comes_back, d10_no_visit_is_held_twice,
