@@ -23,6 +23,8 @@ fn seeds() -> Vec<u64> {
 async fn memory_as_a_value() {
     conformance::backend(|| async { MemoryStore::new() }).await;
     conformance::shares(|policies| async { MemoryStore::with_policies(policies) }).await;
+    conformance::classic(|policies| async { MemoryStore::with_policies(policies) }).await;
+    conformance::ages(|options| async { MemoryStore::with_options(options) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,6 +174,14 @@ mod file {
         conformance::backend(|| async { files.fresh() }).await;
         conformance::shares(|policies| async { FileStore::with_policies(files.path(), policies).unwrap() })
             .await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn classic_orders_and_maximum_ages_on_files() {
+        let files = Files::new();
+        conformance::classic(|policies| async { FileStore::with_policies(files.path(), policies).unwrap() })
+            .await;
+        conformance::ages(|options| async { FileStore::with_options(files.path(), options).unwrap() }).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]

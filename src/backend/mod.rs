@@ -69,7 +69,7 @@ pub use runs::{
 };
 pub use visits::{
     Claim, Claimed, Completed, Explanation, Hint, Hinted, LaneLoad, LeaseInfo, Metrics, Refusal, Requested,
-    Visit, VisitRequest,
+    Turn, Visit, VisitRequest,
 };
 
 use crate::model::{
@@ -230,7 +230,8 @@ pub trait VisitStore: Send + Sync {
         now: Timestamp,
     ) -> Result<Vec<std::result::Result<Completed, Refusal>>>;
 
-    /// Asks for visits soon. One answer for each, in order: none for an unknown origin.
+    /// Asks for visits soon. One answer for each, in order: none for an unknown origin. What is asked
+    /// for already is one request, and free; over its quota a requester is told when to ask again.
     ///
     /// # Errors
     /// As any method of a store.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::policy::Policies;
+use crate::policy::{AgeClass, Policies, Quota};
 
 /// How a store of this crate is opened.
 ///
@@ -12,7 +12,7 @@ use crate::policy::Policies;
 /// let options = StoreOptions::default().with_clock_bound(Duration::from_secs(5));
 /// let store = MemoryStore::with_options(options);
 /// ```
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct StoreOptions {
     /// The policy of each visit type.
@@ -20,6 +20,21 @@ pub struct StoreOptions {
     /// Refuse a `now` that is further than this from the system's clock. None by default: a virtual
     /// clock may say anything.
     pub clock_bound: Option<Duration>,
+    /// How often one requester may ask: a thousand times a day by default, any number where none.
+    pub quota: Option<Quota>,
+    /// Classes with a maximum age, the one that misses last first. None by default.
+    pub max_ages: Vec<AgeClass>,
+}
+
+impl Default for StoreOptions {
+    fn default() -> Self {
+        Self {
+            policies: Policies::default(),
+            clock_bound: None,
+            quota: Some(Quota::default()),
+            max_ages: Vec::new(),
+        }
+    }
 }
 
 impl StoreOptions {
@@ -27,6 +42,20 @@ impl StoreOptions {
     #[must_use]
     pub fn with_policies(mut self, policies: Policies) -> Self {
         self.policies = policies;
+        self
+    }
+
+    /// Bounds how often one requester may ask, or does not.
+    #[must_use]
+    pub fn with_quota(mut self, quota: Option<Quota>) -> Self {
+        self.quota = quota;
+        self
+    }
+
+    /// Adds a class with a maximum age, after those that miss later.
+    #[must_use]
+    pub fn with_max_age(mut self, class: AgeClass) -> Self {
+        self.max_ages.push(class);
         self
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{JsonObject, ListerKey, OriginKey, Timestamp, VisitId, VisitStats, VisitToken, VisitType};
-use crate::policy::{GateState, Lane, Reason};
+use crate::policy::{Gate, GateState, Lane, Reason};
 
 /// A wish for visits.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,19 +158,27 @@ pub struct Requested {
     pub due: Option<Timestamp>,
     /// Why it is not to be visited. The request is kept, and counts when that ends.
     pub parked: Option<Reason>,
+    /// Set where the requester has asked for too much, and nothing was kept: when to ask again.
+    pub again_at: Option<Timestamp>,
 }
 
 impl Requested {
     /// A place in the queue: stores make them.
     #[must_use]
     pub fn new(position: u64, due: Timestamp) -> Self {
-        Self { position, due: Some(due), parked: None }
+        Self { position, due: Some(due), parked: None, again_at: None }
     }
 
     /// A request that waits until its origin may be visited: stores make them.
     #[must_use]
     pub fn parked(why: Reason) -> Self {
-        Self { position: 0, due: None, parked: Some(why) }
+        Self { position: 0, due: None, parked: Some(why), again_at: None }
+    }
+
+    /// A request over its requester's quota: stores make them.
+    #[must_use]
+    pub fn refused(again_at: Timestamp) -> Self {
+        Self { position: 0, due: None, parked: None, again_at: Some(again_at) }
     }
 }
 
@@ -233,6 +241,27 @@ impl LeaseInfo {
     }
 }
 
+/// When an origin's turn comes, if claims go on as they did of late, nothing new is heard of any origin,
+/// and no visit that is handed out by then has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct Turn {
+    /// The claim that hands it out.
+    pub at: Timestamp,
+    /// The gate that was the last to open; its lane where it only had to wait its turn.
+    pub gate: Gate,
+    /// Whether every claim up to then was looked at: it is further away, and not before that, otherwise.
+    pub exact: bool,
+}
+
+impl Turn {
+    /// A turn: stores make them.
+    #[must_use]
+    pub fn new(at: Timestamp, gate: Gate, exact: bool) -> Self {
+        Self { at, gate, exact }
+    }
+}
+
 /// Why an origin is visited when it is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[non_exhaustive]
@@ -250,6 +279,11 @@ pub struct Explanation {
     pub ahead: Option<u64>,
     /// The earliest time at which it can be handed out; none where that is never.
     pub earliest: Option<Timestamp>,
+    /// When its turn comes; none where that is never, or where no claims have shown their pace yet.
+    #[serde(skip_deserializing)]
+    pub turn: Option<Turn>,
+    /// When it must have been visited, where its class has a maximum age.
+    pub must_by: Option<Timestamp>,
     /// The visit under way.
     pub lease: Option<LeaseInfo>,
     /// Who asked for its next visit.
@@ -269,6 +303,8 @@ impl Explanation {
             reason,
             ahead: None,
             earliest: None,
+            turn: None,
+            must_by: None,
             lease: None,
             requested_by: None,
             visits: VisitStats::default(),

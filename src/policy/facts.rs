@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Evidence;
 use super::belief::days;
+use super::{AgeLimit, Evidence};
 use crate::model::{Disabled, Gone, Outcome, Timestamp, VisitStats, VisitStatus};
 
 /// What is known of one (url, visit type): listing facts over all its listers, visit history,
@@ -43,8 +43,8 @@ pub struct Facts {
     pub evidence: Evidence,
     /// How far its listers, or whoever hinted at a change, can be trusted.
     pub trust: Trust,
-    /// The class of origins with a maximum age that it belongs to: its place among them.
-    pub class: Option<usize>,
+    /// The class of origins with a maximum age that it belongs to.
+    pub class: Option<AgeLimit>,
     /// How much a fresh copy of it matters, against others.
     pub weight: f64,
     /// What a visit of it takes, against others.
@@ -178,6 +178,19 @@ impl Facts {
     #[must_use]
     pub fn told(&self) -> Option<Timestamp> {
         Evidence::credible(self.last_update, self.evidence.listed).max(self.hinted_at)
+    }
+
+    /// The newest change that listers or others told of, as they date it.
+    #[must_use]
+    pub fn newest_change(&self) -> Option<Timestamp> {
+        self.last_update.max(self.hinted_at)
+    }
+
+    /// When it must have been visited, where its class has a maximum age.
+    #[must_use]
+    pub fn must_by(&self) -> Option<Timestamp> {
+        let since = self.visits.last_visit.unwrap_or(self.first_seen);
+        self.class.map(|class| since.plus(class.cap))
     }
 
     /// Whether a change was told that no good visit has looked for yet.

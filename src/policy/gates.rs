@@ -36,8 +36,14 @@ pub struct Cooldowns {
 }
 
 impl Gates {
-    /// The end of the hold after failures.
+    /// The end of the hold after failures. A maximum age overrules it in its last tenth.
     fn hold(&self, facts: &Facts) -> Option<Timestamp> {
+        let latest = facts.class.and_then(|class| Some(facts.must_by()?.minus(class.cap / 10)));
+        let hold = self.hold_of_failures(facts)?;
+        Some(latest.map_or(hold, |latest| latest.min(hold)))
+    }
+
+    fn hold_of_failures(&self, facts: &Facts) -> Option<Timestamp> {
         let Some(cooldowns) = self.cooldowns else { return facts.hold_until };
         let length = match facts.visits.last_status? {
             VisitStatus::Failed => cooldowns.failed,
@@ -115,10 +121,12 @@ pub enum Gate {
     Hold,
     /// The least time between two visits.
     MinimumInterval,
-    /// Its place in its lane.
+    /// When its lane reaches it.
     Due,
     /// A visit of it is under way.
     Lease,
+    /// The others of its lane that go before it, and the other lanes.
+    Lane,
 }
 
 /// One gate as it stands.
@@ -180,7 +188,7 @@ pub fn schedule(policy: &dyn Policy, facts: &Facts, shared: &Shared, now: Timest
     }
     let gates = policy.gates(shared);
     let not_before = not_before(facts, &gates);
-    let also = guard(facts, &gates);
+    let also = aged(facts).or_else(|| guard(facts, &gates));
     if let Some(asked) = facts.requested_at {
         let by = facts.requested_by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
         let why = Reason::new("requested", format!("asked for at {asked}{by}"));
@@ -190,11 +198,13 @@ pub fn schedule(policy: &dyn Policy, facts: &Facts, shared: &Shared, now: Timest
     let mut place = policy.place(facts, shared, now);
     if place.lane == Lane::PARKED {
         let Some((lane, rank)) = also else { return Schedule::Parked(place.why) };
-        let why = Reason::new("guard", format!("left to the guard: {}", place.why.text));
+        let (code, whose) =
+            if lane.is_aged() { ("max_age", "its maximum age") } else { ("guard", "the guard") };
+        let why = Reason::new(code, format!("left to {whose}: {}", place.why.text));
         return Schedule::Waiting { place: Placement::new(lane, rank, why), also: None, not_before };
     }
     // With fixed cooldowns the rank is the policy's own to the end: it need not be a time.
-    let hold = facts.hold_until.filter(|h| gates.cooldowns.is_none() && h.as_micros() > place.rank);
+    let hold = gates.hold(facts).filter(|h| gates.cooldowns.is_none() && h.as_micros() > place.rank);
     if let Some(hold) = hold {
         let n = facts.visits.failures_in_a_row;
         let status = facts.visits.last_status.map_or("failed", |s| s.as_str());
@@ -202,6 +212,11 @@ pub fn schedule(policy: &dyn Policy, facts: &Facts, shared: &Shared, now: Timest
         place.why = Reason::new("hold", format!("left alone until {hold}, {status} {n} times in a row"));
     }
     Schedule::Waiting { place, also, not_before }
+}
+
+/// A place in the lane of its class: its latest moment.
+fn aged(facts: &Facts) -> Option<(Lane, i64)> {
+    Some((facts.class?.lane(), facts.must_by()?.as_micros().saturating_add(facts.apart())))
 }
 
 /// A place in the guard's lane: the longer without a visit, the sooner.

@@ -29,6 +29,7 @@
 //! }
 //! ```
 
+mod age;
 mod belief;
 mod classic;
 mod due;
@@ -38,6 +39,7 @@ mod mix;
 mod named;
 mod nutch;
 mod oldest;
+mod quota;
 mod round_robin;
 
 use std::fmt;
@@ -45,6 +47,9 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+pub(crate) use age::CLASSES;
+pub use age::{AgeClass, AgeLimit, Pace, needed};
+pub(crate) use belief::days;
 pub use belief::{Belief, Evidence};
 pub use classic::{Classic, ClassicError, Order, UnknownOrder};
 pub use due::{Due, DueOptions, Guard, Objective};
@@ -57,6 +62,7 @@ pub use mix::allocate;
 pub use named::{PolicyError, named};
 pub use nutch::Nutch;
 pub use oldest::Oldest;
+pub use quota::Quota;
 pub use round_robin::RoundRobin;
 
 use crate::model::{Outcome, Timestamp};
@@ -73,6 +79,9 @@ impl Lane {
     /// The origins left alone longest.
     pub const GUARD: Self = Self(1);
 
+    /// Origins whose class has a maximum age: the first class's, and those of the others after it.
+    pub const FIRST_AGED: Self = Self(203);
+
     /// Whether it is one of a policy's own.
     #[must_use]
     pub const fn is_policy(self) -> bool {
@@ -81,6 +90,12 @@ impl Lane {
 
     /// No lane: the origin waits for no visit until something new is known of it.
     pub const PARKED: Self = Self(u8::MAX);
+
+    /// Whether it is the lane of a class with a maximum age.
+    #[must_use]
+    pub const fn is_aged(self) -> bool {
+        self.0 >= Self::FIRST_AGED.0 && self.0 != Self::PARKED.0
+    }
 
     /// A policy's own lane: `0`, `1`, … (up to 200).
     #[must_use]
@@ -327,3 +342,8 @@ impl Policies {
         self.by_type.iter().rev().find(|(t, _)| t == visit_type).map_or(&self.default, |(_, p)| p)
     }
 }
+
+/// The examples of the page about policies run.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/policy.md")]
+struct Page;

@@ -5,11 +5,14 @@ use std::ops::ControlFlow;
 
 use super::ctx::Ctx;
 use super::keys::{self, K};
-use super::kv::{KvRead, KvTxn, after_prefix};
+use super::kv::{KvRead, KvTxn, after_prefix, scan_prefix};
 use super::place::{facts, must_load, place, place_if_moved};
 use super::rows::OriginRow;
 use crate::backend::Result;
-use crate::policy::{Facts, Lane, LaneSpec, Reason, Schedule, allocate, schedule};
+use crate::model::Timestamp;
+use crate::policy::{
+    AgeLimit, CLASSES, Facts, Lane, LaneSpec, Pace, Reason, Schedule, allocate, days, needed, schedule,
+};
 
 /// A claim looks at so many origins of a lane whose rank has not come, at most.
 const AHEAD: usize = 1000;
@@ -37,6 +40,8 @@ pub(crate) struct Owed {
     pub(crate) credit: Vec<f64>,
     /// The guard's lane, in visits.
     pub(crate) guarded: f64,
+    /// How fast visits are claimed: what later claims can still do.
+    pub(crate) pace: Pace,
 }
 
 /// A claim as it is being put together.
@@ -77,18 +82,21 @@ pub(crate) fn choose(
     lister: Option<u32>,
     owed: &mut Owed,
 ) -> Result<Vec<Taken>> {
+    let mut claiming = Claiming { number, lister, chosen: HashSet::new(), taken: Vec::new() };
+    claiming.before_their_latest(t, ctx, count, &owed.pace)?;
     let all = count;
+    let count = all - claiming.taken.len();
     let (guard, lanes): (Vec<&LaneSpec>, Vec<&LaneSpec>) = lanes.iter().partition(|l| l.lane == Lane::GUARD);
     // The guard's lane is never empty: it gets its share and no more, unless there is nothing else.
     let shares: f64 = lanes.iter().filter(|l| l.lane.is_policy()).map(|l| l.share).sum();
     let guard = guard.first().copied();
     owed.guarded += guard.map_or(0.0, |g| to_f64(count) * g.share / (g.share + shares));
     let count = count - whole(owed.guarded).min(count);
-    let mut claiming = Claiming { number, lister, chosen: HashSet::new(), taken: Vec::new() };
+    let aged = claiming.taken.len();
     let mut heads: Vec<Head<'_>> = lanes.iter().map(|lane| Head::of(number, lane)).collect();
     let mut patience = count.saturating_mul(4).saturating_add(AHEAD);
-    while claiming.taken.len() < count {
-        let need = count - claiming.taken.len();
+    while claiming.taken.len() < aged + count {
+        let need = aged + count - claiming.taken.len();
         for head in &mut heads {
             fill(t, number, head, ctx.now.as_micros(), need, lister)?;
         }
@@ -118,7 +126,7 @@ pub(crate) fn choose(
         }
         patience = patience.saturating_sub(moved);
     }
-    let left = count.saturating_sub(claiming.taken.len());
+    let left = (aged + count).saturating_sub(claiming.taken.len());
     if left > 0 {
         claiming.look_ahead(t, ctx, &lanes, left)?;
     }
@@ -141,6 +149,65 @@ fn whole(x: f64) -> usize {
 }
 
 impl Claiming {
+    /// Adds the origins of classes with a maximum age that must go now, so that all others of them can
+    /// be visited in time as well.
+    fn before_their_latest(
+        &mut self,
+        t: &dyn KvRead,
+        ctx: &mut Ctx<'_>,
+        count: usize,
+        pace: &Pace,
+    ) -> Result<()> {
+        if ctx.options.max_ages.is_empty() || count == 0 {
+            return Ok(());
+        }
+        // Those that rest after a visit count too, though they may not go now.
+        let mut resting = Vec::new();
+        scan_prefix(t, keys::WAIT, &K::new().u16(self.number), &mut |_, places| {
+            let mut places = keys::Parts(places);
+            while !places.0.is_empty() {
+                resting.push((places.u8(), places.i64()));
+            }
+            Ok(ControlFlow::Continue(()))
+        })?;
+        let now = ctx.now;
+        let left = |rank: i64| days(now, Timestamp::from_micros(rank));
+        let mut lanes = Vec::new();
+        let mut classes = Vec::new();
+        for (i, class) in ctx.options.max_ages.iter().take(CLASSES).enumerate() {
+            let limit = AgeLimit { class: u8::try_from(i).unwrap_or(u8::MAX), cap: class.cap };
+            let lane = LaneSpec::new(limit.lane(), format!("max age of {}", class.name), 0.0);
+            let prefix = K::new().u16(self.number).u8(lane.lane.0);
+            let mut waiting = Vec::new();
+            scan_prefix(t, keys::QUEUE, &prefix, &mut |key, _| {
+                let candidate = candidate(key);
+                if listed_by(t, candidate.id, self.lister)? {
+                    waiting.push(candidate);
+                }
+                Ok(ControlFlow::Continue(()))
+            })?;
+            let resting = resting.iter().filter(|(of, _)| *of == lane.lane.0).map(|(_, rank)| *rank);
+            let mut until: Vec<f64> = waiting.iter().map(|c| c.rank).chain(resting).map(left).collect();
+            until.sort_by(f64::total_cmp);
+            classes.push((class.cap.as_secs_f64() / 86_400.0, until));
+            lanes.push((lane, waiting));
+        }
+        let needed = needed(&classes, pace, count);
+        for ((lane, waiting), needed) in lanes.iter().zip(needed) {
+            let until = self.taken.len() + needed;
+            for candidate in waiting {
+                if self.taken.len() >= until {
+                    break;
+                }
+                if let Some(visit) = take(t, ctx, lane, candidate, false)? {
+                    self.chosen.insert(candidate.id);
+                    self.taken.push(visit);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Adds those left alone longest, from the guard's lane.
     fn longest_alone(
         &mut self,
@@ -307,7 +374,10 @@ fn look(
     let rank = also.map_or(place.rank, |(_, rank)| rank);
     if also.is_some() {
         let last = facts.visits.last_visit.map_or("never".to_owned(), |t| t.to_string());
-        place.why = Reason::new(&lane.name, format!("left alone for long: last visited {last}"));
+        place.why = match facts.must_by().filter(|_| lane.lane.is_aged()) {
+            Some(by) => Reason::new("max_age", format!("to be visited by {by}: last visited {last}")),
+            None => Reason::new(&lane.name, format!("left alone for long: last visited {last}")),
+        };
     }
     let visit = Taken {
         id: candidate.id,

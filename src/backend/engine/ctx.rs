@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, scan_prefix};
-use super::rows::{LedgerRow, ListerRow, TypeRow, corrupt, decode, encode, from_json};
+use super::rows::{LedgerRow, ListerRow, OriginRow, TypeRow, corrupt, decode, encode, from_json};
 use super::sets::{self, Chunk};
-use crate::backend::{BackendError, BackendErrorKind, Result};
+use crate::backend::{BackendError, BackendErrorKind, Result, StoreOptions};
 use crate::model::{ListerKey, Timestamp, VisitType, digest128};
-use crate::policy::{Policies, Policy, Shared, Signals, Trust};
+use crate::policy::{AgeClass, AgeLimit, CLASSES, Policies, Policy, Shared, Signals, Trust};
 
 /// A visit type as a transaction uses it.
 pub(crate) struct Kind {
@@ -39,7 +39,7 @@ type Evidence = HashMap<(u32, u64), Option<Chunk>>;
 /// What one transaction knows.
 pub(crate) struct Ctx<'e> {
     pub(crate) now: Timestamp,
-    policies: &'e Policies,
+    pub(crate) options: &'e StoreOptions,
     kinds: Vec<Kind>,
     listers: HashMap<u32, ListerRow>,
     evidence: Evidence,
@@ -50,15 +50,15 @@ pub(crate) struct Ctx<'e> {
 }
 
 impl<'e> Ctx<'e> {
-    pub(crate) fn new(t: &dyn KvRead, policies: &'e Policies, now: Timestamp) -> Result<Self> {
+    pub(crate) fn new(t: &dyn KvRead, options: &'e StoreOptions, now: Timestamp) -> Result<Self> {
         let mut kinds = Vec::new();
         scan_prefix(t, keys::TYPE, &[], &mut |key, value| {
-            kinds.push(kind(keys::Parts(key).u16(), decode(value)?, policies)?);
+            kinds.push(kind(keys::Parts(key).u16(), decode(value)?, &options.policies)?);
             Ok(std::ops::ControlFlow::Continue(()))
         })?;
         Ok(Self {
             now,
-            policies,
+            options,
             kinds,
             listers: HashMap::new(),
             evidence: HashMap::new(),
@@ -201,10 +201,11 @@ impl<'e> Ctx<'e> {
             return Ok(kind.number);
         }
         let number = u16::try_from(self.kinds.len()).map_err(|_| corrupt("over 65,535 visit types"))?;
+        let policy = self.options.policies.of(visit_type.as_str());
         let row = TypeRow {
             name: visit_type.as_str().to_owned(),
-            policy: self.policies.of(visit_type.as_str()).name().to_owned(),
-            form: self.policies.of(visit_type.as_str()).form(),
+            policy: policy.name().to_owned(),
+            form: form_of(&**policy, visit_type.as_str(), self.options),
             replace_from: None,
             shared: None,
             credit: Vec::new(),
@@ -212,7 +213,7 @@ impl<'e> Ctx<'e> {
             waiting: 0,
         };
         t.put(keys::TYPE, &K::new().u16(number), &encode(&row)?)?;
-        self.kinds.push(kind(number, row, self.policies)?);
+        self.kinds.push(kind(number, row, &self.options.policies)?);
         Ok(number)
     }
 
@@ -222,6 +223,24 @@ impl<'e> Ctx<'e> {
             free.insert(lister_row(t, number)?);
         }
         self.listers.get(&number).ok_or_else(|| corrupt(format!("no lister {number}")))
+    }
+
+    /// The class with a maximum age that an origin belongs to: the first that has it.
+    pub(crate) fn class_of(&mut self, t: &dyn KvRead, row: &OriginRow) -> Result<Option<AgeLimit>> {
+        if self.options.max_ages.is_empty() {
+            return Ok(None);
+        }
+        let mut listers = Vec::new();
+        for listing in row.listings.iter().filter(|l| l.gone().is_none()) {
+            listers.push(self.lister(t, listing.lister)?.key());
+        }
+        let visit_type = &self.kind(row.visit_type)?.row.name;
+        let class =
+            self.options.max_ages.iter().take(CLASSES).position(|class| class.has(visit_type, &listers));
+        Ok(class.and_then(|i| {
+            let cap = self.options.max_ages.get(i)?.cap;
+            Some(AgeLimit { class: u8::try_from(i).unwrap_or(u8::MAX), cap })
+        }))
     }
 
     /// Up to when a lister would have told of a change of an origin, beyond what the origin's row
@@ -239,6 +258,16 @@ impl<'e> Ctx<'e> {
         };
         Ok(set.as_ref().is_some_and(|s| s.contains(low)).then_some(at))
     }
+}
+
+/// What places of a visit type depend on: its policy's form, and its classes.
+pub(crate) fn form_of(policy: &dyn Policy, visit_type: &str, options: &StoreOptions) -> String {
+    let concerns = |c: &&AgeClass| c.visit_type.as_deref().is_none_or(|t| t == visit_type);
+    let mut form = policy.form();
+    if options.max_ages.iter().any(|c| concerns(&c)) {
+        form = format!("{form}; {:?}", options.max_ages);
+    }
+    form
 }
 
 fn kind(number: u16, row: TypeRow, policies: &Policies) -> Result<Kind> {

@@ -3,18 +3,18 @@
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
-use super::ctx::{Ctx, lister_row, owner_name};
+use super::ctx::{Ctx, lister_row, owner_name, owner_number};
 use super::identity::answering;
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, scan_prefix};
-use super::place::{edit_wishes, facts, key_of, lease, place, placement, stats};
-use super::rows::{OriginRow, Place, decode};
+use super::place::{absorb, edit_wishes, facts, key_of, lease, place, placement, stats};
+use super::rows::{OriginRow, Place, decode, encode};
 use super::visits::leased;
 use crate::backend::{
     Explanation, Hint, Hinted, LaneLoad, LeaseInfo, Metrics, Requested, Result, VisitRequest,
 };
-use crate::model::{OriginKey, Timestamp, VisitStats, VisitToken, VisitType};
-use crate::policy::{Gate, GateState, Lane, Schedule, gates, schedule};
+use crate::model::{OriginKey, Timestamp, VisitStats, VisitToken, VisitType, digest128};
+use crate::policy::{AgeLimit, CLASSES, Gate, GateState, Lane, Schedule, gates, observe_hint, schedule};
 
 /// How many go before an origin is counted so far.
 const COUNTED: u64 = 100_000;
@@ -45,6 +45,10 @@ pub(crate) fn request(
         };
         let now = ctx.now;
         if row.wishes.as_deref().is_none_or(|w| w.requested_at.is_none()) {
+            if let Err(again_at) = admit(t, ctx, by)? {
+                answers.push(Some(Requested::refused(again_at)));
+                continue;
+            }
             edit_wishes(&mut row, |w| {
                 w.requested_at = Some(now);
                 w.requested_by = Some(by.clone());
@@ -60,6 +64,17 @@ pub(crate) fn request(
     Ok(answers)
 }
 
+/// Counts a request against its requester's quota.
+fn admit(t: &mut dyn KvTxn, ctx: &Ctx<'_>, by: &str) -> Result<std::result::Result<(), Timestamp>> {
+    let Some(quota) = ctx.options.quota else { return Ok(Ok(())) };
+    let key = K::new().bytes(&digest128(by.as_bytes()));
+    let spent = t.get(keys::QUOTA, &key)?.map(|bytes| decode(&bytes)).transpose()?;
+    Ok(match quota.admit(spent, ctx.now) {
+        Ok(paid) => Ok(t.put(keys::QUOTA, &key, &encode(&paid)?)?),
+        Err(again_at) => Err(again_at),
+    })
+}
+
 /// Takes outside information on changes. The newest counts; what is known already changes nothing.
 pub(crate) fn hint(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, hints: &[Hint]) -> Result<Vec<Hinted>> {
     let mut answers = Vec::with_capacity(hints.len());
@@ -68,11 +83,12 @@ pub(crate) fn hint(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, hints: &[Hint]) -> Resu
             answers.push(Hinted::default());
             continue;
         };
-        let facts = facts(t, ctx, id, &row)?;
-        let told = facts.last_update.max(facts.visits.last_successful);
-        let news = told < Some(hint.changed_at);
+        let mut facts = facts(t, ctx, id, &row)?;
+        let news = observe_hint(&mut facts, hint.changed_at, ctx.now);
         if news {
-            edit_wishes(&mut row, |w| w.signalled_at = Some(hint.changed_at));
+            absorb(&mut row, &facts);
+            let source = owner_number(t, &hint.source)?;
+            edit_wishes(&mut row, |w| w.hinted_by = source);
             place(t, ctx, id, &mut row)?;
         }
         answers.push(Hinted::new(true, news));
@@ -93,14 +109,12 @@ fn earliest(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow) -> Resu
     })
 }
 
-/// Every gate in the way of an origin's next visit.
-pub(crate) fn explain(t: &dyn KvRead, ctx: &mut Ctx<'_>, origin: &OriginKey) -> Result<Option<Explanation>> {
-    let Some((id, row)) = answering(t, ctx, origin)? else { return Ok(None) };
-    let facts = facts(t, ctx, id, &row)?;
-    let lease = lease(t, id)?;
+/// The gates of an origin as they stand, but for its turn.
+pub(crate) fn states(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow) -> Result<Vec<GateState>> {
+    let facts = facts(t, ctx, id, row)?;
     let kind = ctx.kind(row.visit_type)?;
     let mut states = gates(&*kind.policy, &facts, &kind.shared, ctx.now);
-    states.push(match &lease {
+    states.push(match lease(t, id)? {
         Some(l) if l.until > ctx.now => GateState::new(
             Gate::Lease,
             false,
@@ -109,15 +123,30 @@ pub(crate) fn explain(t: &dyn KvRead, ctx: &mut Ctx<'_>, origin: &OriginKey) -> 
         ),
         _ => GateState::new(Gate::Lease, true, None, "no visit is under way"),
     });
+    Ok(states)
+}
+
+/// Every gate in the way of an origin's next visit.
+pub(crate) fn explain(t: &dyn KvRead, ctx: &mut Ctx<'_>, origin: &OriginKey) -> Result<Option<Explanation>> {
+    let Some((id, row)) = answering(t, ctx, origin)? else { return Ok(None) };
+    let facts = facts(t, ctx, id, &row)?;
+    let lease = lease(t, id)?;
+    let states = states(t, ctx, id, &row)?;
+    let kind = ctx.kind(row.visit_type)?;
     let plan = schedule(&*kind.policy, &facts, &kind.shared, ctx.now);
     let lanes = kind.policy.gates(&kind.shared).lanes(&*kind.policy);
     let mut explanation = Explanation::new(key_of(ctx, &row)?, states, plan.why().clone());
     explanation.visits = stats(&row);
+    explanation.must_by = facts.must_by();
     explanation.requested_by = facts.requested_by;
     if let (Schedule::Waiting { .. }, Some(place)) = (&plan, row.place) {
         let name = lanes.into_iter().find(|l| l.lane == Lane(place.lane)).map(|l| l.name);
-        explanation.lane = Some(name.unwrap_or_else(|| format!("lane {}", place.lane)));
-        explanation.ahead = Some(ahead(t, row.visit_type, id, place)?);
+        let name = name.unwrap_or_else(|| format!("lane {}", place.lane));
+        let ahead = ahead(t, row.visit_type, id, place)?;
+        let text = format!("{ahead} before it in lane {name}");
+        explanation.gates.push(GateState::new(Gate::Lane, ahead == 0, None, text));
+        explanation.lane = Some(name);
+        explanation.ahead = Some(ahead);
     }
     explanation.earliest = earliest(t, ctx, id, &row)?;
     if let Some(lease) = lease {
@@ -189,6 +218,10 @@ pub(crate) fn lanes(t: &dyn KvRead, ctx: &Ctx<'_>, visit_type: &VisitType) -> Re
         .into_iter()
         .map(|spec| LaneLoad::new(spec.lane, spec.name, spec.share))
         .collect();
+    for (i, class) in ctx.options.max_ages.iter().take(CLASSES).enumerate() {
+        let limit = AgeLimit { class: u8::try_from(i).unwrap_or(u8::MAX), cap: class.cap };
+        loads.push(LaneLoad::new(limit.lane(), format!("max age of {}", class.name), 0.0));
+    }
     let mut count = |lane: u8, rank: i64| {
         if let Some(load) = loads.iter_mut().find(|l| l.lane == Lane(lane)) {
             load.waiting += 1;

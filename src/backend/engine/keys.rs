@@ -79,6 +79,10 @@ pub(crate) const TAIL: u8 = 254;
 pub(crate) const LEDGER: u8 = 40;
 /// (Lister, digest, origin) to nothing: origins that it told a change of, not looked for since.
 pub(crate) const STALE: u8 = 41;
+/// Digest of a requester's name to when the earlier requests are paid for.
+pub(crate) const QUOTA: u8 = 45;
+/// Visit type to the pace of its claims.
+pub(crate) const PACE: u8 = 44;
 /// Lister whose stale origins are to be placed again to how far that is.
 pub(crate) const STALE_DUE: u8 = 42;
 

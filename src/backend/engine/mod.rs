@@ -22,6 +22,7 @@ mod keys;
 pub(crate) mod kv;
 pub(crate) mod mem;
 mod origins;
+mod pace;
 mod parts;
 mod place;
 mod prune;
@@ -41,6 +42,7 @@ mod tests;
 #[cfg(test)]
 #[cfg(feature = "file")]
 mod together;
+mod turn;
 mod visits;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -59,11 +61,12 @@ use crate::backend::{
 use crate::model::{
     ListerKey, ListerRecord, OriginKey, Outcome, Timestamp, VisitId, VisitStats, VisitToken, VisitType,
 };
+use crate::policy::Gate;
 use crate::transport::Standing;
 
 /// The form of the tables as a whole.
 #[cfg(any(feature = "file", test))]
-const FORM: u64 = 3;
+const FORM: u64 = 4;
 
 /// So many origins are placed again in one transaction after a change of policy.
 const AT_ONCE: usize = 1000;
@@ -101,9 +104,9 @@ impl<S: Kv> Engine<S> {
                 t.put(keys::META, b"form", &keys::of_u64(FORM))?;
             }
             let mut settled = true;
-            for kind in Ctx::new(t, &options.policies, origins::NO_TIME)?.kinds() {
+            for kind in Ctx::new(t, &options, origins::NO_TIME)?.kinds() {
                 let mut row = kind.row.clone();
-                let form = kind.policy.form();
+                let form = ctx::form_of(&*kind.policy, &kind.row.name, &options);
                 if row.policy != kind.policy.name() || row.form != form {
                     if row.policy != kind.policy.name() {
                         kind.policy.name().clone_into(&mut row.policy);
@@ -138,7 +141,7 @@ impl<S: Kv> Engine<S> {
     fn settle(&self, now: Timestamp) -> Result<()> {
         while !self.settled.load(Ordering::Acquire) {
             let more = self.kv.write(|t| {
-                let mut ctx = Ctx::new(t, &self.options.policies, now)?;
+                let mut ctx = Ctx::new(t, &self.options, now)?;
                 let more = origins::replace(t, &mut ctx, AT_ONCE)?;
                 ctx.finish(t)?;
                 Ok(more)
@@ -175,7 +178,7 @@ impl<S: Kv> Engine<S> {
         self.check(now)?;
         self.settle(now)?;
         self.kv.write(|t| {
-            let mut ctx = Ctx::new(t, &self.options.policies, now)?;
+            let mut ctx = Ctx::new(t, &self.options, now)?;
             let result = f(t, &mut ctx)?;
             ctx.finish(t)?;
             Ok(result)
@@ -194,7 +197,7 @@ impl<S: Kv> Engine<S> {
 
     fn read<R>(&self, now: Timestamp, f: impl FnOnce(&dyn KvRead, &mut Ctx<'_>) -> Result<R>) -> Result<R> {
         self.kv.read(|t| {
-            let mut ctx = Ctx::new(t, &self.options.policies, now)?;
+            let mut ctx = Ctx::new(t, &self.options, now)?;
             f(t, &mut ctx)
         })
     }
@@ -244,7 +247,7 @@ impl<S: Kv> Engine<S> {
         }
         self.kv.write(|t| {
             let each = commits.iter().map(|(commit, now)| {
-                let mut ctx = Ctx::new(t, &self.options.policies, *now)?;
+                let mut ctx = Ctx::new(t, &self.options, *now)?;
                 let committed = commit::commit(t, &mut ctx, commit)?;
                 ctx.finish(t)?;
                 Ok(committed)
@@ -332,7 +335,7 @@ impl<S: Kv> Engine<S> {
         self.start(&claim.visit_type, now)?;
         self.settle(now)?;
         let claimed = self.kv.rehearse(|t| {
-            let mut ctx = Ctx::new(t, &self.options.policies, now)?;
+            let mut ctx = Ctx::new(t, &self.options, now)?;
             visits::claim(t, &mut ctx, claim)
         })?;
         Ok(visits::shown(claimed))
@@ -372,7 +375,18 @@ impl<S: Kv> Engine<S> {
     }
 
     pub(crate) fn explain(&self, origin: &OriginKey, now: Timestamp) -> Result<Option<Explanation>> {
-        self.read_at(now, |t, ctx| explain::explain(t, ctx, origin))
+        self.check(now)?;
+        self.start(&origin.visit_type, now)?;
+        let explained = self.read_at(now, |t, ctx| explain::explain(t, ctx, origin))?;
+        let Some(mut explained) = explained else { return Ok(None) };
+        if explained.earliest.is_some() {
+            explained.turn = self.kv.rehearse(|t| turn::turn(t, &self.options, origin, now))?;
+            let at = explained.turn.map(|turn| turn.at);
+            if let Some(lane) = explained.gates.iter_mut().find(|g| g.gate == Gate::Lane) {
+                lane.opens_at = at.filter(|_| !lane.open);
+            }
+        }
+        Ok(Some(explained))
     }
 
     pub(crate) fn metrics(&self, now: Timestamp) -> Result<Vec<Metrics>> {

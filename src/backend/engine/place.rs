@@ -122,11 +122,10 @@ pub(crate) fn facts(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow)
             facts.trust.precision = trust.precision;
         }
     }
+    facts.class = ctx.class_of(t, row)?;
     if let Some(wishes) = row.wishes.as_deref() {
         facts.requested_at = wishes.requested_at;
         facts.requested_by.clone_from(&wishes.requested_by);
-        // What was signalled counts as a listing's word would: the newest change known.
-        facts.last_update = facts.last_update.max(wishes.signalled_at);
         facts.hold_until = wishes.hold_until;
         facts.hinted_at = wishes.hinted_at;
         if wishes.hinted_at > newest {

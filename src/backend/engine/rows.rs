@@ -11,7 +11,7 @@ use crate::model::{
 use crate::policy::{Belief, Evidence, Memo, Signals};
 
 /// The form of all rows. Raised when one changes; older ones are read as long as they can be.
-pub(crate) const FORM: u8 = 3;
+pub(crate) const FORM: u8 = 4;
 
 pub(crate) fn corrupt(what: impl Into<String>) -> BackendError {
     BackendError::new(BackendErrorKind::Corrupt, what)
@@ -291,9 +291,8 @@ pub(crate) struct Visits {
 pub(crate) struct Wishes {
     pub(crate) requested_at: Option<Timestamp>,
     pub(crate) requested_by: Option<String>,
-    /// The newest change that somebody else than a lister told of.
-    pub(crate) signalled_at: Option<Timestamp>,
     pub(crate) hold_until: Option<Timestamp>,
+    /// The newest change that somebody else than a lister told of, until a good visit.
     pub(crate) hinted_at: Option<Timestamp>,
     /// Who hinted.
     pub(crate) hinted_by: u32,

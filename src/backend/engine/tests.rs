@@ -186,7 +186,7 @@ fn a_replacement_that_was_interrupted_goes_on() {
     engine
         .kv
         .write(|t| {
-            let mut ctx = Ctx::new(t, &engine.options.policies, at(1))?;
+            let mut ctx = Ctx::new(t, &engine.options, at(1))?;
             origins::replace(t, &mut ctx, 1000)
         })
         .unwrap();

@@ -9,6 +9,7 @@ use super::identity::joined;
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn};
 use super::origins::lister_key;
+use super::pace;
 use super::parts;
 use super::place::{
     absorb, admit, enqueue, facts, key_of, lease, load, must_load, place, place_back, unqueue,
@@ -25,7 +26,8 @@ pub(crate) fn claim(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, claim: &Claim) -> Resu
     refresh(t, ctx, AT_ONCE)?;
     let Some(kind) = ctx.kind_of(&claim.visit_type) else { return Ok(Claimed::default()) };
     let (number, policy) = (kind.number, std::sync::Arc::clone(&kind.policy));
-    let mut owed = Owed { credit: kind.row.credit.clone(), guarded: kind.row.guarded };
+    let pace = pace::note(t, number, claim.count, ctx.now)?;
+    let mut owed = Owed { credit: kind.row.credit.clone(), guarded: kind.row.guarded, pace };
     let mut shared = kind.shared.clone();
     let lister = match &claim.lister {
         None => None,

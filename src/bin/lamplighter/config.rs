@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
 
+use lamplighter::backend::StoreOptions;
 use lamplighter::lister::Secret;
 use lamplighter::model::ListerKey;
+use lamplighter::policy::{AgeClass, Policies, PolicyError, Quota, named};
 use serde::Deserialize;
 
 use crate::failure::{Failure, Result, one_line};
@@ -23,6 +27,12 @@ pub(crate) struct Config {
     pub(crate) reserve: u64,
     /// PEM files with root certificates that are trusted besides the system's.
     pub(crate) root_certificates: Vec<PathBuf>,
+    /// The policy of each visit type, by its name and options; `default` is that of all others.
+    policy: BTreeMap<String, Policy>,
+    /// How often one requester may ask.
+    requests: Option<Requests>,
+    /// Classes with a maximum age, the one that misses last first.
+    max_age: Vec<MaxAge>,
     /// By lister, then instance.
     credentials: BTreeMap<String, BTreeMap<String, Vec<Credential>>>,
 }
@@ -35,14 +45,112 @@ struct Credential {
     password: String,
 }
 
+/// `use = "due"` and its options, or all in one: `use = "due,objective=lag"`.
+#[derive(Deserialize)]
+struct Policy {
+    #[serde(rename = "use")]
+    name: String,
+    #[serde(flatten)]
+    options: BTreeMap<String, Scalar>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Whole(i64),
+    Number(f64),
+    Text(String),
+}
+
+impl std::fmt::Display for Scalar {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Whole(n) => write!(f, "{n}"),
+            Self::Number(n) => write!(f, "{n}"),
+            Self::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+impl Policy {
+    fn read(&self) -> Result<Arc<dyn lamplighter::policy::Policy>, PolicyError> {
+        let options = self.options.iter().map(|(key, value)| format!(",{key}={value}"));
+        named(&format!("{}{}", self.name, options.collect::<String>()))
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Requests {
+    /// So many, none for any number.
+    quota: Option<u32>,
+    /// In so many seconds.
+    #[serde(default = "a_day")]
+    per_seconds: u64,
+}
+
+fn a_day() -> u64 {
+    86_400
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct MaxAge {
+    name: String,
+    days: f64,
+    visit_type: Option<String>,
+    lister: Option<String>,
+    instance: Option<String>,
+}
+
+impl MaxAge {
+    fn class(&self) -> Result<AgeClass, String> {
+        let seconds = Some(self.days * 86_400.0).filter(|s| s.is_finite() && (1.0..=1e10).contains(s));
+        let cap = seconds.map(Duration::from_secs_f64);
+        let cap =
+            cap.ok_or_else(|| format!("max_age {:?}: {} is no number of days", self.name, self.days))?;
+        let mut class = AgeClass::new(&self.name, cap);
+        class.visit_type.clone_from(&self.visit_type);
+        class.lister.clone_from(&self.lister);
+        class.instance.clone_from(&self.instance);
+        Ok(class)
+    }
+}
+
 impl Config {
+    /// How stores are opened: policies, quota, classes.
+    pub(crate) fn store_options(&self) -> Result<StoreOptions> {
+        let mut options = StoreOptions::default();
+        let mut policies = Policies::default();
+        if let Some(default) = self.policy.get("default") {
+            policies = Policies::all(default.read().map_err(|e| wrong("default", &e))?);
+        }
+        for (visit_type, policy) in self.policy.iter().filter(|(t, _)| *t != "default") {
+            policies = policies.with(visit_type, policy.read().map_err(|e| wrong(visit_type, &e))?);
+        }
+        options.policies = policies;
+        if let Some(requests) = &self.requests {
+            let per = Duration::from_secs(requests.per_seconds);
+            options = options.with_quota(requests.quota.map(|n| Quota::new(n, per)));
+        }
+        for class in &self.max_age {
+            options = options.with_max_age(class.class().map_err(Failure::usage)?);
+        }
+        Ok(options)
+    }
+
     /// Reads a file; nothing is configured without one.
     pub(crate) fn read(path: Option<&Path>) -> Result<Self> {
         let Some(path) = path else { return Ok(Self::default()) };
         let text = std::fs::read_to_string(path).map_err(|e| {
             Failure::usage(format!("the configuration {} cannot be read: {e}", path.display()))
         })?;
-        Self::parse(&text).map_err(|problem| Failure::usage(format!("{}:{problem}", path.display())))
+        let config = Self::parse(&text).map_err(|p| Failure::usage(format!("{}:{p}", path.display())))?;
+        // What is wrong is told now, and not by the first command that needs it.
+        match config.store_options() {
+            Err(Failure::Usage(why)) => Err(Failure::usage(format!("{}: {why}", path.display()))),
+            _ => Ok(config),
+        }
     }
 
     /// The problem is told by its line: the parser's own text would show the line itself, and there
@@ -76,6 +184,10 @@ impl Config {
         secrets.extend(tokens.split(',').map(str::trim).filter(|t| !t.is_empty()).map(Secret::token));
         secrets
     }
+}
+
+fn wrong(visit_type: &str, e: &PolicyError) -> Failure {
+    Failure::usage(format!("[policy.{visit_type}] {e}"))
 }
 
 #[cfg(test)]
@@ -127,6 +239,68 @@ mod tests {
         assert_eq!(shown("github/org=own"), ["own"]);
         assert_eq!(shown("github"), ["whole"]);
         assert!(shown("else/org=own").is_empty());
+    }
+
+    #[test]
+    fn policies_are_by_visit_type() {
+        let config = Config::parse(
+            r#"
+            [policy.default]
+            use = "oldest"
+            [policy.git]
+            use = "due"
+            objective = "lag"
+            budget = 1000
+            [policy.pypi]
+            use = "classic"
+            already_visited_order_by_lag = 60
+            origins_without_last_update = 40.5
+            [requests]
+            quota = 5
+            [[max_age]]
+            name = "releases"
+            visit_type = "pypi"
+            days = 0.5
+            [[max_age]]
+            name = "own"
+            instance = "forge.example"
+            days = 30
+            "#,
+        )
+        .unwrap_or_else(|e| panic!("{e}"));
+        let options = config.store_options().unwrap_or_else(|_| panic!("it is right"));
+        assert_eq!(options.policies.of("hg").name(), "oldest");
+        assert!(options.policies.of("git").form().starts_with("due,objective=lag"));
+        let shares: Vec<f64> = options.policies.of("pypi").lanes().iter().map(|l| l.share).collect();
+        assert_eq!(shares, [60.0, 40.5]);
+        assert_eq!(options.quota, Some(Quota::new(5, Duration::from_secs(86_400))));
+        let names: Vec<(&str, u64)> =
+            options.max_ages.iter().map(|c| (c.name.as_str(), c.cap.as_secs())).collect();
+        assert_eq!(names, [("releases", 43_200), ("own", 30 * 86_400)]);
+    }
+
+    #[test]
+    fn a_wrong_policy_is_told_with_its_visit_type_and_why() {
+        for (text, visit_type, why) in [
+            ("[policy.git]\nuse = \"dew\"", "[policy.git]", "dew"),
+            ("[policy.git]\nuse = \"due\"\nbduget = 1", "[policy.git]", "bduget"),
+            (
+                "[policy.hg]\nuse = \"classic\"\noldest_scheduled_first = 50\nalready_visited_order_by_lag = 50",
+                "[policy.hg]",
+                "takes every origin that the other orders of the mix take",
+            ),
+            (
+                "[policy.hg]\nuse = \"classic\"\nfirst_visits_after_listing = 50\nstop_after_success = 50",
+                "[policy.hg]",
+                "the one order of a visit type",
+            ),
+            ("[[max_age]]\nname = \"x\"\ndays = 0", "max_age", "number of days"),
+        ] {
+            let config = Config::parse(text).unwrap_or_else(|e| panic!("{e}"));
+            let Err(Failure::Usage(told)) = config.store_options() else { panic!("{text}") };
+            assert!(told.contains(visit_type) && told.contains(why), "{told}");
+        }
+        assert!(Config::parse("[[max_age]]\nname = \"x\"").is_err());
     }
 
     #[test]

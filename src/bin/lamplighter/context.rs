@@ -77,7 +77,7 @@ impl Context {
     /// The store, made where there is none yet, and where it keeps forges' limits.
     pub(crate) fn store_and_limits(&self) -> Result<StoreAndLimits> {
         match named(&self.store)? {
-            Place::Memory => Ok(both(Arc::new(MemoryStore::new()))),
+            Place::Memory => Ok(both(Arc::new(MemoryStore::with_options(self.config.store_options()?)))),
             Place::File(path) => Ok(both(self.open(&path)?)),
         }
     }
@@ -114,7 +114,7 @@ impl Context {
     /// go in between. None while another process has it.
     pub(crate) fn glance(&self) -> Result<Option<Arc<dyn SchedulerBackend>>> {
         match named(&self.store)? {
-            Place::File(path) if path.exists() => match self.opened(&path) {
+            Place::File(path) if path.exists() => match self.opened(&path, self.config.store_options()?) {
                 Err(e) if e.kind() == BackendErrorKind::Unavailable => Ok(None),
                 store => Ok(Some(Arc::new(store?))),
             },
@@ -122,8 +122,7 @@ impl Context {
         }
     }
 
-    fn opened(&self, path: &Path) -> lamplighter::backend::Result<FileStore> {
-        let mut options = StoreOptions::default();
+    fn opened(&self, path: &Path, mut options: StoreOptions) -> lamplighter::backend::Result<FileStore> {
         if self.now.is_none() {
             options = options.with_clock_bound(CLOCK_BOUND);
         }
@@ -131,7 +130,8 @@ impl Context {
     }
 
     fn open(&self, path: &Path) -> Result<Arc<FileStore>> {
-        let store = self.opened(path).map_err(|e| match Failure::from(e) {
+        let options = self.config.store_options()?;
+        let store = self.opened(path, options).map_err(|e| match Failure::from(e) {
             // Whatever is wrong with it: without a store nothing can be done.
             Failure::Work(message) => Failure::Usage(message),
             other => other,

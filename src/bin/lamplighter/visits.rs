@@ -331,6 +331,8 @@ pub(crate) fn explanation_json(explained: &Explanation, now: Timestamp) -> Value
         "why": explained.reason.text,
         "ahead": explained.ahead,
         "earliest": explained.earliest,
+        "turn": explained.turn,
+        "must_by": explained.must_by,
         "lease": explained.lease,
         "requested_by": explained.requested_by,
         "visits": explained.visits,
@@ -368,5 +370,14 @@ pub(crate) fn explanation_lines(explained: &Explanation, now: Timestamp) -> Vec<
         Some(at) => format!("  can be handed out at {at}"),
         None => "  will not be handed out".to_owned(),
     });
+    if let Some(turn) = &explained.turn {
+        let gate = serde_json::to_value(turn.gate).ok();
+        let gate = gate.as_ref().and_then(Value::as_str).unwrap_or_default().replace('_', " ");
+        let not_before = if turn.exact { "" } else { "not before " };
+        lines.push(format!("  its turn comes {not_before}{} (last gate: {gate})", turn.at));
+    }
+    if let Some(by) = explained.must_by {
+        lines.push(format!("  to be visited by {by}, by the maximum age of its class"));
+    }
     lines
 }

@@ -28,8 +28,16 @@ pub(crate) async fn request(args: &RequestArgs, context: &mut Context) -> Result
             "due": answer.due,
             "reason": answer.parked.as_ref().map(|r| &r.code),
             "why": answer.parked.as_ref().map(|r| &r.text),
+            "again_at": answer.again_at,
         }))?;
-        return Ok(Done::Whole);
+        return Ok(Done::whole_if(answer.again_at.is_none()));
+    }
+    if let Some(again_at) = answer.again_at {
+        context.out.line(format!(
+            "refused: {} has asked for too much; again from {again_at} on",
+            one_line(&args.by)
+        ))?;
+        return Ok(Done::InPart);
     }
     context.out.line(match (answer.due, answer.parked) {
         (Some(due), _) => {

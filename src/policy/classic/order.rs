@@ -75,11 +75,11 @@ impl Order {
         match self {
             Self::OldestScheduledFirst => Some(by_visit()),
             Self::NeverVisitedOldestUpdateFirst => {
-                let update = facts.last_update.filter(|_| visits.last_successful.is_none())?;
+                let update = facts.newest_change().filter(|_| visits.last_successful.is_none())?;
                 Some((update.as_micros(), format!("never visited, last changed {update}")))
             }
             Self::AlreadyVisitedOrderByLag => {
-                let (update, success) = (facts.last_update?, visits.last_successful?);
+                let (update, success) = (facts.newest_change()?, visits.last_successful?);
                 let lag = update.as_micros().saturating_sub(success.as_micros());
                 let why = || format!("changed {update}, after its last success {success}");
                 (lag > 0).then(|| (-lag, why()))

@@ -13,7 +13,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! Two topics need more than a fresh store: [`shares`] one with other policies, and [`reopened`] a
+//! Four topics need more than a fresh store: [`shares`] and [`classic`] one with other policies, [`ages`] one with
+//! classes that have a maximum age, and [`reopened`] a
 //! store that outlives its handle.
 #![allow(
     clippy::unwrap_used,
@@ -24,7 +25,9 @@
     reason = "a suite of tests: its answer is a panic"
 )]
 
+mod ages;
 mod claims;
+mod classic;
 mod defects;
 mod gaps;
 mod identity;
@@ -40,7 +43,9 @@ mod wishes;
 
 use std::future::Future;
 
+pub use ages::ages;
 pub use claims::{claims, shares};
+pub use classic::classic;
 pub use defects::{
     d2_a_failed_run_has_not_finished, d4_a_kill_loses_no_page, d6_a_listing_enables_nothing,
     d9_a_visit_that_was_never_sent_comes_back, d10_no_visit_is_held_twice,
