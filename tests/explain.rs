@@ -114,7 +114,7 @@ async fn foretold(seed: u64) -> HashMap<Gate, u64> {
         before.push(closed(&explained));
         turns.push(explained.turn);
     }
-    let mut seen = HashMap::new();
+    let mut told = HashMap::new();
     let mut waiting: Vec<u64> = (0..ORIGINS).collect();
     for step in 1..=STEPS {
         let time = at((ticks + step) * TICK);
@@ -149,13 +149,13 @@ async fn foretold(seed: u64) -> HashMap<Gate, u64> {
             }
             let last = last.0;
             assert_eq!(turn.unwrap().gate, last, "SEED={seed}: origin {n}");
-            *seen.entry(last).or_insert(0) += 1;
+            *told.entry(last).or_insert(0) += 1;
         }
         for (n, closed) in states {
             before[n as usize] = closed;
         }
     }
-    seen
+    told
 }
 
 #[tokio::test]
