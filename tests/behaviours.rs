@@ -123,6 +123,15 @@ fn each_behaviour_of_a_lister_names_a_test_that_exists() {
 }
 
 #[test]
+fn each_behaviour_of_the_transport_names_a_test_that_exists() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    for module in ["polite", "http"] {
+        let source = fs::read_to_string(root.join(format!("src/transport/{module}.rs"))).unwrap();
+        assert_eq!(faults(&source, |path| tests_at(&root.join(path))), [""; 0], "{module}");
+    }
+}
+
+#[test]
 fn documentation_that_names_no_test_or_a_missing_one_is_found() {
     let docs = |items: &str| {
         let items: Vec<String> = items.lines().map(|line| format!("//! {line}\n")).collect();

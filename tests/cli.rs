@@ -193,6 +193,42 @@ fn gaps_are_asked_for_again_with_the_parameters_of_their_run() {
 }
 
 #[test]
+fn a_limit_holds_for_the_next_command() {
+    let room = TempDir::new().unwrap();
+    let forge = pagure(1, |_| Some(LoopbackAnswer::new(429, "").with_header("retry-after", "90000")));
+    let args = list_args(&forge);
+    for _ in 0..2 {
+        let output = run(room.path(), &refs(&args));
+        assert_ne!(output.status.code(), Some(0));
+        let told = format!("{}{}", said(&output), String::from_utf8_lossy(&output.stdout));
+        assert!(told.contains("free again"), "{told}");
+        assert_eq!(forge.log().len(), 1, "it said to wait, and is asked once");
+    }
+    // Another store knows nothing of it.
+    let elsewhere = TempDir::new().unwrap();
+    run(elsewhere.path(), &refs(&args));
+    assert_eq!(forge.log().len(), 2);
+}
+
+#[test]
+fn the_configuration_names_a_reserve_and_root_certificates() {
+    let room = TempDir::new().unwrap();
+    let forge = pagure(1, |_| None);
+    let list = list_args(&forge);
+    for (text, expected) in [
+        ("reserve = 100\n", None),
+        ("reserve = -1\n", Some("c.toml:1: ")),
+        ("root_certificates = [\"none.pem\"]\n", Some("none.pem cannot be read")),
+        ("root_certificates = [\"c.toml\"]\n", Some("no PEM certificate")),
+    ] {
+        std::fs::write(room.path().join("c.toml"), text).unwrap();
+        let output = run(room.path(), &[&["--config", "c.toml"], &refs(&list)[..]].concat());
+        assert_eq!(output.status.code(), Some(if expected.is_some() { 2 } else { 0 }), "{}", said(&output));
+        assert!(said(&output).contains(expected.unwrap_or_default()), "{}", said(&output));
+    }
+}
+
+#[test]
 fn a_dry_run_asks_once_and_stores_nothing() {
     let room = TempDir::new().unwrap();
     let forge = pagure(3, |_| None);

@@ -182,6 +182,17 @@ async fn github_lists_what_its_fixtures_say() {
     check_all("github", &["limited"]).await;
 }
 
+#[cfg(feature = "archives")]
+#[tokio::test]
+async fn crates_lists_what_its_fixtures_say() {
+    check_all("crates", &[]).await;
+}
+
+#[tokio::test]
+async fn npm_lists_what_its_fixtures_say() {
+    check_all("npm", &[]).await;
+}
+
 #[tokio::test]
 async fn pagure_lists_what_its_fixtures_say() {
     check_all("pagure", &[]).await;

@@ -5,6 +5,10 @@
 use lamplighter::testing::laws;
 
 laws!(github_obeys_the_laws, "fixtures/github/basic");
+#[cfg(feature = "archives")]
+laws!(crates_obeys_the_laws, "fixtures/crates/basic", single_file);
+laws!(npm_obeys_the_laws, "fixtures/npm/basic");
+laws!(npm_made_anew_obeys_the_laws, "fixtures/npm/anew");
 laws!(pagure_obeys_the_laws, "fixtures/pagure/basic");
 laws!(phabricator_obeys_the_laws, "fixtures/phabricator/basic");
 laws!(phorge_obeys_the_laws, "fixtures/phorge/basic");

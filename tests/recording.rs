@@ -312,6 +312,16 @@ fn a_recording_that_is_cut_off_is_a_shorter_recording() {
         assert_eq!((kept.len(), kept[n].url.path()), (n + 1, at.as_str()));
     }
     drop(recording);
+    // Each was added, and nothing written anew.
+    let lines = fs::read_to_string(folder.path().join("fixture.jsonl")).unwrap();
+    assert_eq!(lines.lines().count(), 9);
+    assert!(!holds(&files(folder.path())["fixture.json"], "exchanges\": [\n          {"));
+    let whole: Vec<_> = exchanges().iter().map(|e| e.url.clone()).collect();
+    // A kill in the middle of a line costs that line.
+    let cut = lines.len() - 40;
+    fs::write(folder.path().join("fixture.jsonl"), &lines[..cut]).unwrap();
+    assert_eq!(exchanges().iter().map(|e| e.url.clone()).collect::<Vec<_>>(), whole[..8]);
+    fs::write(folder.path().join("fixture.jsonl"), &lines).unwrap();
     // What a kill leaves half written is not looked at, and written over by the next run.
     fs::write(folder.path().join("fixture.json.new"), "{\"form\"").unwrap();
     fs::write(folder.path().join("run-2-0001.json"), "half").unwrap();
@@ -319,6 +329,10 @@ fn a_recording_that_is_cut_off_is_a_shorter_recording() {
     let again = Recording::create(Client::new(SECRET, &clock), folder.path(), info()).unwrap();
     let state: JsonObject = [("page".to_owned(), Value::from(2))].into_iter().collect();
     again.begin_run(start().with_state(state.clone()).with_max_pages(3)).unwrap();
+    // A kill before the journal is removed adds nothing twice.
+    assert!(!folder.path().join("fixture.jsonl").exists());
+    fs::write(folder.path().join("fixture.jsonl"), &lines).unwrap();
+    assert_eq!(exchanges().len(), 9);
     block_on(again.send(asked(&server).remove(0))).unwrap();
     let runs = Case::load(folder.path()).unwrap().runs;
     assert_eq!(runs.iter().map(|r| r.exchanges.len()).collect::<Vec<_>>(), [9, 1]);

@@ -96,7 +96,7 @@ pub trait RunStore: Send + Sync {
     /// [`BackendErrorKind::Fenced`] when the run is somebody else's by now, or has ended.
     async fn candidate(&self, run: RunTicket) -> Result<Candidate>;
 
-    /// The validator stored for a (credential, URL) of a lister.
+    /// The validator stored for a URL of a lister. It says to which credential it was given.
     ///
     /// # Errors
     /// As any method.

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::lister::{Coverage, Mode, PageBatch};
 use crate::model::{JsonObject, ListerKey, ListerRecord, Timestamp};
+use crate::transport::Identity;
 
 /// The number of a run, growing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -173,13 +174,23 @@ pub struct Validator {
     pub last_modified: Option<String>,
     /// The part that was read under it: unchanged when the answer is 304.
     pub part: Arc<str>,
+    /// To whom it was given: it says nothing of what another credential would be answered.
+    #[serde(default)]
+    pub identity: Identity,
 }
 
 impl Validator {
-    /// A validator for a part.
+    /// A validator for a part, given to anybody.
     #[must_use]
     pub fn new(etag: Option<String>, last_modified: Option<String>, part: Arc<str>) -> Self {
-        Self { etag, last_modified, part }
+        Self { etag, last_modified, part, identity: Identity::anonymous() }
+    }
+
+    /// Says to whom it was given.
+    #[must_use]
+    pub fn of(mut self, identity: Identity) -> Self {
+        self.identity = identity;
+        self
     }
 }
 
@@ -252,7 +263,8 @@ pub struct PageCommit {
     pub end: Option<CursorEnd>,
     /// The candidate state with this page's pieces joined in, and the revision it is built on.
     pub candidate: Option<Candidate>,
-    /// The validator that came with the page, and the (credential, URL) it is for.
+    /// The validator that came with the page, and the URL it is for. It takes the place of the one
+    /// that is there, whoever that was given to: the part was read anew.
     pub validator: Option<(String, Validator)>,
 }
 

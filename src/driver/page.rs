@@ -16,7 +16,7 @@ use crate::lister::{
     Skip, Verdict,
 };
 use crate::model::{check_origin_url, half};
-use crate::transport::{Auth, Body, Clock, Request, Response, Transport};
+use crate::transport::{Body, Clock, Condition, Identity, Request, Response, Transport};
 
 /// A run as its pages see it.
 pub(super) struct Run {
@@ -78,21 +78,21 @@ impl Run {
         mut request: Request,
         place: String,
     ) -> Result<PageEnd, RunError> {
-        // What a forge answers depends on who asks, and which credential goes with a request is
-        // the transport's choice: a validator is kept for anonymous requests only.
-        let key = (request.validate && request.auth == Auth::None).then(|| request.url.to_string());
+        // What a forge answers depends on who asks: a validator says to whom it was given, and goes
+        // only with that credential, which the transport chooses.
+        let key = request.validate.then(|| request.url.to_string());
         let known = match &key {
             Some(key) => self.store.validator(&self.source.key(), key).await?,
             None => None,
         };
-        if let Some(validator) = &known {
-            let set = |request: Request, name, value: &Option<String>| match value {
-                Some(value) => request.with_header(name, value),
-                None => request,
-            };
-            request = set(request, "if-none-match", &validator.etag);
-            request = set(request, "if-modified-since", &validator.last_modified);
+        if let Some(known) = &known {
+            let (etag, modified) = (known.etag.clone(), known.last_modified.clone());
+            request.condition = Some(Condition::new(known.identity.clone(), etag, modified));
+            // As a transport without credentials asks.
+            request.ask_as(&Identity::anonymous());
         }
+        let asked_for = request.needs.clone();
+        let was_known = known.is_some();
         let answer = self.source.fetch(request, &*self.transport).await;
         let response = match (answer, known) {
             (Err(e), _) => {
@@ -100,7 +100,10 @@ impl Run {
                     Failure::new(FailureKind::Transport(e.kind()), format!("{place}: {}", chain(&e)));
                 return self.failed(pending, place, failure).await;
             }
-            (Ok(response), Some(validator)) if response.status == http::StatusCode::NOT_MODIFIED => {
+            (Ok(response), Some(validator))
+                if response.status == http::StatusCode::NOT_MODIFIED
+                    && response.identity == validator.identity =>
+            {
                 let end = CursorEnd::Unchanged(Arc::clone(&validator.part));
                 let commit = PageCommit::new(self.ticket, pending.ticket, PageBatch::default(), Some(end));
                 let committed = self.store.commit_page(commit, self.clock.now()).await?;
@@ -109,7 +112,8 @@ impl Run {
             (Ok(response), _) => response,
         };
         if !response.status.is_success() {
-            let message = format!("{place}: status {}{}", response.status.as_u16(), said(&response));
+            let wants = wants(&response, asked_for.as_deref());
+            let message = format!("{place}: status {}{}{wants}", response.status.as_u16(), said(&response));
             return self
                 .failed(pending, place, Failure::new(FailureKind::Status(response.status), message))
                 .await;
@@ -117,8 +121,11 @@ impl Run {
         let validator = key.and_then(|key| {
             let part = pending.part.clone().unwrap_or_else(|| format!("url:{key}").into());
             let of = |name| response.header(name).map(str::to_owned);
-            let validator = Validator::new(of("etag"), of("last-modified"), part);
-            (validator.etag.is_some() || validator.last_modified.is_some()).then_some((key, validator))
+            let validator =
+                Validator::new(of("etag"), of("last-modified"), part).of(response.identity.clone());
+            // One without either takes the place of one that says nothing of this reading.
+            let kept = was_known || validator.etag.is_some() || validator.last_modified.is_some();
+            kept.then_some((key, validator))
         });
         self.read(pending, place, response, validator).await
     }
@@ -395,6 +402,31 @@ fn said(response: &Response) -> String {
     let head = body.get(..body.len().min(200)).unwrap_or_default();
     let line = String::from_utf8_lossy(head).split_whitespace().collect::<Vec<_>>().join(" ");
     if line.is_empty() { line } else { format!(": {line}") }
+}
+
+/// What a forge that refuses to say who asks wants, as far as it or the lister says.
+fn wants(response: &Response, needed: Option<&str>) -> String {
+    if !matches!(response.status, http::StatusCode::UNAUTHORIZED | http::StatusCode::FORBIDDEN) {
+        return String::new();
+    }
+    let asked = match response.credential {
+        Some(id) => format!("asked with credential {}", id.0),
+        None => "asked without a credential".to_owned(),
+    };
+    let scope = scope(response).map(|scope| format!(", the forge wants the scope {scope:?}"));
+    let needed = needed.map(|needed| format!(", needed is {needed}"));
+    format!(" ({asked}{}{})", scope.unwrap_or_default(), needed.unwrap_or_default())
+}
+
+/// The scope that a forge says is missing: in its own header (GitHub) or in the challenge of HTTP
+/// (RFC 6750, GitLab).
+fn scope(response: &Response) -> Option<String> {
+    let accepted = response.header("x-accepted-oauth-scopes").map(str::trim).filter(|s| !s.is_empty());
+    let challenged = || {
+        let (_, scope) = response.header("www-authenticate")?.split_once("scope=\"")?;
+        scope.split_once('"').map(|(scope, _)| scope)
+    };
+    accepted.or_else(challenged).map(|scope| scope.chars().take(100).collect())
 }
 
 /// An error and its causes on one line.

@@ -40,6 +40,10 @@
 //! }
 //! ```
 
+#[cfg(feature = "archives")]
+pub(crate) mod archive;
+#[cfg(feature = "compression")]
+pub(crate) mod compress;
 mod error;
 #[cfg(feature = "html")]
 pub(crate) mod html;
@@ -54,6 +58,8 @@ use serde::de::DeserializeOwned;
 
 pub use error::{ConfigError, ListerError, ListerErrorKind};
 pub use page::{Flush, Follow, FollowKind, Page, PageBatch, Sighting, Skip};
+#[cfg(feature = "archives")]
+pub(crate) use read::utc_date;
 pub use read::{fingerprint, query_param, seconds_date};
 pub use recovery::{Failure, FailureKind, Recovery, Verdict};
 pub(crate) use registry::location;

@@ -161,6 +161,20 @@ pub fn seconds_date(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_micros(whole.checked_mul(1_000_000)?.checked_add(micros)?))
 }
 
+/// Reads a date with a time, as databases write it: between them `T` or a space, an offset of hours
+/// or none, which is UTC then.
+#[cfg(feature = "archives")]
+pub(crate) fn utc_date(text: &str) -> Option<Timestamp> {
+    let (date, time) = text.trim().split_once(['T', ' '])?;
+    let (clock, offset) = time.split_at(time.find(['+', '-', 'Z', 'z']).unwrap_or(time.len()));
+    let (offset, minutes) = match offset.len() {
+        0 => ("Z", ""),
+        3 => (offset, ":00"),
+        _ => (offset, ""),
+    };
+    Timestamp::parse(&format!("{date}T{clock}{offset}{minutes}")).ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,6 +237,27 @@ mod tests {
         for header in ["<https://h/p?a=3", "<https://h:x/>; rel=next"] {
             let error = answer("").with_header("link", header).link("next").unwrap_err();
             assert!(error.to_string().contains("Link header"), "{header}: {error}");
+        }
+    }
+
+    #[test]
+    fn dates_of_databases_are_utc_where_they_say_no_offset() {
+        let noon = Timestamp::parse("2022-08-15T12:00:00.5Z").unwrap();
+        for text in [
+            "2022-08-15 12:00:00.5",
+            "2022-08-15T12:00:00.500000",
+            "2022-08-15 12:00:00.5+00",
+            "2022-08-15 14:00:00.5+02",
+            "2022-08-15T12:00:00.5Z",
+            " 2022-08-15T12:00:00.5+00:00 ",
+            "2022-08-15 08:30:00.5-03:30",
+        ] {
+            assert_eq!(utc_date(text), Some(noon), "{text}");
+        }
+        for text in
+            ["", "2022-08-15", "12:00:00", "2022-08-15 noon", "2022-08-15 12:00:00+x", "2022-08-32 12:00:00"]
+        {
+            assert_eq!(utc_date(text), None, "{text}");
         }
     }
 

@@ -2,7 +2,10 @@
 
 #[cfg(feature = "html")]
 pub mod cgit;
+#[cfg(feature = "archives")]
+pub mod crates;
 pub mod github;
+pub mod npm;
 pub mod pagure;
 pub mod phabricator;
 
@@ -10,7 +13,10 @@ use url::Url;
 
 #[cfg(feature = "html")]
 pub use cgit::CGit;
+#[cfg(feature = "archives")]
+pub use crates::Crates;
 pub use github::GitHub;
+pub use npm::Npm;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 
@@ -22,7 +28,10 @@ pub(crate) fn entries() -> Vec<Entry> {
     vec![
         #[cfg(feature = "html")]
         cgit::entry(),
+        #[cfg(feature = "archives")]
+        crates::entry(),
         github::entry(),
+        npm::entry(),
         pagure::entry(),
         phabricator::entry(),
         phabricator::phorge_entry(),

@@ -38,6 +38,12 @@ impl VisitType {
         Self("git".to_owned())
     }
 
+    /// A type that a lister of this crate knows by name.
+    pub(crate) fn known(name: &'static str) -> Self {
+        debug_assert!(Self::new(name).is_ok(), "{name:?}");
+        Self(name.to_owned())
+    }
+
     /// As text.
     #[must_use]
     pub fn as_str(&self) -> &str {

@@ -159,7 +159,12 @@ impl Case {
         let value: Value = parse(&file, &bytes)?;
         if value.get("form").is_some() {
             // Parsed again for the place of what is wrong.
-            return from_manifest(&file, parse(&file, &bytes)?);
+            let mut manifest: Manifest = parse(&file, &bytes)?;
+            let folder = file.parent().unwrap_or(Path::new("."));
+            manifest
+                .take_in_journal(folder)
+                .map_err(|source| CaseError::Io { path: folder.to_owned(), source })?;
+            return from_manifest(&file, manifest);
         }
         corpus::case(&file, &bytes)
     }

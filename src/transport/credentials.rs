@@ -1,13 +1,15 @@
 //! Secrets, the hosts they go to, and how they are put into a request.
 
 use std::fmt;
+use std::sync::{Arc, OnceLock};
 
 use http::{HeaderName, HeaderValue, Method, header};
 use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
+use super::base64::{base64, inside};
 use super::guard::Site;
-use super::{Auth, CredentialId, Request, TransportError, TransportErrorKind};
+use super::{Auth, CredentialId, Identity, Request, TransportError, TransportErrorKind};
 
 /// A secret for a lister's requests, and the user it belongs to.
 #[derive(Debug, Clone)]
@@ -65,6 +67,8 @@ pub struct Credentials {
 struct Held {
     secret: Secret,
     places: Vec<Place>,
+    /// Made when it is asked for: it is slow by intent.
+    identity: Arc<OnceLock<Identity>>,
 }
 
 /// A host and port, and whether a secret may go there unencrypted.
@@ -97,8 +101,20 @@ impl Credentials {
     #[must_use]
     pub fn with<'a>(mut self, secret: Secret, bases: impl IntoIterator<Item = &'a Url>) -> Self {
         let places = bases.into_iter().filter_map(Place::of).collect();
-        self.held.push(Held { secret, places });
+        self.held.push(Held { secret, places, identity: Arc::default() });
         self
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.held.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
     }
 
     /// The credentials that may go with a request to this URL, in the order they were added.
@@ -114,6 +130,25 @@ impl Credentials {
         self.held.get(id.0).is_some_and(|held| {
             there.is_some_and(|there| held.places.iter().any(|place| place.admits(&there)))
         })
+    }
+
+    /// Who a request with this credential is from; the anonymous one for none.
+    #[must_use]
+    pub fn identity(&self, id: Option<CredentialId>) -> Identity {
+        id.and_then(|id| self.held.get(id.0)).map_or_else(Identity::anonymous, |held| {
+            let of = || Identity::of(held.secret.user.as_deref(), held.secret.exposed());
+            held.identity.get_or_init(of).clone()
+        })
+    }
+
+    /// What to look for in an answer that a URL gave: the secrets that may go there. Those that are
+    /// shorter than `least` are left out.
+    #[cfg(feature = "reqwest")]
+    pub(crate) fn scrub(&self, url: &Url, least: usize) -> super::scrub::Scrub {
+        let ids = self.for_url(url);
+        let held = ids.iter().filter_map(|id| self.held.get(id.0));
+        let secrets = held.map(|held| held.secret.exposed()).filter(|secret| secret.len() >= least);
+        super::scrub::Scrub::new(secrets.map(|secret| (secret, "[secret]".to_owned())))
     }
 
     /// Puts the secret of [`Request::credential`] where [`Request::auth`] says: the last thing a
@@ -159,6 +194,8 @@ impl Credentials {
                 }
             }
             Auth::Query(key) => {
+                // A forge that repeats the query in its links has left a mark there.
+                without_parameter(&mut request.url, key, |_| true);
                 request.url.query_pairs_mut().append_pair(key, secret.exposed());
             }
         }
@@ -166,14 +203,17 @@ impl Credentials {
     }
 
     /// A text in which every secret is `[secret]`, however it is percent-encoded, and so are user
-    /// and secret as `Authorization: Basic` has them.
+    /// and secret as `Authorization: Basic` has them, and the secret in other base64.
     #[must_use]
     pub fn redact(&self, text: &str) -> String {
         let mut patterns: Vec<String> = self
             .held
             .iter()
             .filter(|held| !held.secret.exposed().is_empty())
-            .flat_map(|held| [held.secret.exposed().to_owned(), held.secret.basic()])
+            .flat_map(|held| {
+                let secret = held.secret.exposed();
+                [secret.to_owned(), held.secret.basic()].into_iter().chain(inside(secret.as_bytes()))
+            })
             .collect();
         // A secret may be the beginning of another one.
         patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.len()));
@@ -199,6 +239,22 @@ impl fmt::Debug for Credentials {
             held.places.iter().map(|place| place.site.to_string()).collect::<Vec<_>>().join(", ")
         });
         f.debug_list().entries(places).finish()
+    }
+}
+
+/// Takes those parameters of this name out of a URL's query; one without any stays as it is.
+pub(crate) fn without_parameter(url: &mut Url, key: &str, goes: impl Fn(&str) -> bool) {
+    if !url.query_pairs().any(|(k, v)| k == key && goes(&v)) {
+        return;
+    }
+    let kept: Vec<_> = url
+        .query_pairs()
+        .filter(|(k, v)| !(k == key && goes(v)))
+        .map(|(k, v)| (k.into_owned(), v.into_owned()))
+        .collect();
+    url.set_query(None);
+    if !kept.is_empty() {
+        url.query_pairs_mut().extend_pairs(kept);
     }
 }
 
@@ -233,20 +289,6 @@ fn hex(high: u8, low: u8) -> Option<u8> {
     u8::try_from(digit(high)? * 16 + digit(low)?).ok()
 }
 
-/// Standard base64 with padding: what `Authorization: Basic` wants, and nothing else here does.
-fn base64(bytes: &[u8]) -> String {
-    const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let three = (0..3).fold(0_usize, |sum, i| sum << 8 | chunk.get(i).map_or(0, |b| usize::from(*b)));
-        for place in 0..4 {
-            let letter = ALPHABET.get(three >> (18 - 6 * place) & 63).filter(|_| place <= chunk.len());
-            text.push(letter.map_or('=', |letter| char::from(*letter)));
-        }
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -260,24 +302,6 @@ mod tests {
 
     fn credentials() -> Credentials {
         Credentials::new().with(Secret::of_user("ann", TOKEN), [&url("https://forge.example/")])
-    }
-
-    #[test]
-    fn base64_is_that_of_rfc_4648() {
-        for (plain, encoded) in [
-            ("", ""),
-            ("f", "Zg=="),
-            ("fo", "Zm8="),
-            ("foo", "Zm9v"),
-            ("foob", "Zm9vYg=="),
-            ("fooba", "Zm9vYmE="),
-            ("foobar", "Zm9vYmFy"),
-            // RFC 7617, section 2.
-            ("Aladdin:open sesame", "QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
-        ] {
-            assert_eq!(base64(plain.as_bytes()), encoded);
-        }
-        assert_eq!(base64(&[0xfb, 0xff, 0xbf]), "+/+/");
     }
 
     #[test]
@@ -298,6 +322,17 @@ mod tests {
         elsewhere.credential = Some(CredentialId(0));
         let signed = secrets.sign(elsewhere).unwrap();
         assert_eq!(signed.url.as_str(), "https://evil.example/");
+    }
+
+    #[test]
+    fn a_secret_in_the_query_is_there_once() {
+        let mut request = Request::get(url("https://forge.example/?token=[secret]&a=%2f&token=x"));
+        request.credential = Some(CredentialId(0));
+        let secrets = Credentials::new().with(Secret::token("t0k"), [&url("https://forge.example/")]);
+        let signed = secrets.sign(request.clone().with_auth(Auth::Query("token"))).unwrap();
+        assert_eq!(signed.url.query(), Some("a=%2F&token=t0k"));
+        let signed = secrets.sign(request.with_auth(Auth::Query("key"))).unwrap();
+        assert_eq!(signed.url.query(), Some("token=[secret]&a=%2f&token=x&key=t0k"));
     }
 
     #[test]
@@ -334,6 +369,9 @@ mod tests {
         ] {
             assert_eq!(secrets.redact(&format!("<{hidden}>é")), "<[secret]>é", "{hidden}");
         }
+        // `robert:t0k/n+& é;`: as part of another text.
+        let within = secrets.redact("cm9iZXJ0OnQway9uKyYgw6k7");
+        assert!(within.contains("[secret]") && within.len() < "[secret]".len() + 14, "{within}");
         for shown in ["t0k/n", "t0k%2", "%", "é", "", "100%"] {
             assert_eq!(secrets.redact(shown), shown);
         }

@@ -20,6 +20,11 @@ pub enum TransportErrorKind {
     Redirect,
     /// The address may not be asked: upstream data led to a private or loopback one. Not retried.
     Forbidden,
+    /// A bot wall answered in the place of the forge: a page that wants a browser to prove itself.
+    /// Not retried.
+    Challenge,
+    /// The answer is encoded in a way that nobody asked for. Not retried.
+    Encoding,
     /// The forge's limit holds for longer than one is willing to wait. Not retried.
     Limited,
     /// The request itself cannot be sent: a broken URL or header. Not retried.
@@ -87,6 +92,8 @@ impl fmt::Display for TransportError {
             TransportErrorKind::TooLarge => "the answer is too large",
             TransportErrorKind::Redirect => "a redirect that may not be followed",
             TransportErrorKind::Forbidden => "an address that may not be asked",
+            TransportErrorKind::Challenge => "a bot wall, not the forge",
+            TransportErrorKind::Encoding => "an encoding that was not asked for",
             TransportErrorKind::Limited => "the forge's limit is spent",
             TransportErrorKind::Request => "a request that cannot be sent",
             TransportErrorKind::NotRecorded => "not recorded",

@@ -109,6 +109,12 @@ impl HostGate {
         self.blocked_until = self.blocked_until.max(until);
     }
 
+    /// For how long nobody is let through.
+    #[must_use]
+    pub fn blocked_for(&self, now: Timestamp) -> Duration {
+        self.blocked_until.since(now)
+    }
+
     /// How many are in.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
@@ -132,6 +138,7 @@ mod tests {
         gate.block_until(at(5000));
         gate.block_until(at(3000));
         assert_eq!(gate.turn(at(1000)), Some(Duration::from_secs(4)));
+        assert_eq!((gate.blocked_for(at(1000)).as_secs(), gate.blocked_for(at(9000)).as_secs()), (4, 0));
         assert_eq!(gate.turn(at(5000)), None);
         assert_eq!(gate.turn(at(5000)), None, "no rate");
     }

@@ -1,4 +1,24 @@
 //! The client: sends a request, follows redirects, takes the body in.
+//!
+//! # Behaviours
+//!
+//! Each with the test in `tests/transport` that fails without it:
+//!
+//! - redirects end, and the URL that answered is kept: `redirects_that_go_nowhere_end`,
+//!   `the_url_that_answered_is_kept`
+//! - upstream leads to no internal address, also by a redirect or a name:
+//!   `an_internal_address_from_upstream_is_refused`, `a_redirect_into_the_network_is_refused`,
+//!   `a_name_that_leads_inside_is_refused_also_after_a_redirect`
+//! - a secret goes to its host only: `a_secret_does_not_go_to_another_host`
+//! - a secret that the forge repeats goes nowhere: `a_forge_that_repeats_secrets_gives_none_away`
+//! - a server that says nothing, or too little, is left: `a_silent_server_is_left_after_a_few_attempts`,
+//!   `a_server_that_gives_a_byte_at_a_time_is_left`
+//! - a body has a greatest size, and nothing is unpacked: `a_body_over_the_limit_is_refused`,
+//!   `a_bomb_does_not_go_off`
+//! - a compressed file is given as the file: `a_compressed_file_comes_as_the_file_it_is`
+//! - a URL has a greatest length: `a_url_of_ten_megabytes_is_not_sent`
+//! - a root certificate can be added, and no other is trusted:
+//!   `https_works_with_a_root_certificate_of_ones_own`, `what_is_no_certificate_is_refused`
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -8,11 +28,16 @@ use ::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use async_trait::async_trait;
 use url::Url;
 
+use super::credentials::without_parameter;
 use super::guard::{Site, is_internal};
 use super::resolve::{Hosts, Internal, Resolver};
+use super::scrub::{Scrub, Window};
 use super::spool::{Spool, SpoolError};
 use super::{HttpOptions, Provenance, Request, Response, Transport};
 use super::{TransportError, TransportErrorKind as Kind};
+
+/// A secret of so many bytes is no word that a page may happen to hold.
+const SHORTEST_IN_A_PAGE: usize = 8;
 
 /// The HTTP client. It retries nothing and knows no limits: put a [`Polite`](super::Polite) around
 /// it.
@@ -23,7 +48,10 @@ use super::{TransportError, TransportErrorKind as Kind};
 ///   link-local addresses. This is seen to where names become addresses, so that a name cannot
 ///   lead elsewhere a moment later. What the configuration names is allowed.
 /// - Bodies go to an unnamed temporary file when they are large, and are refused beyond a limit.
-/// - It asks for no content encoding and undoes none; proxies of the environment are not used, as
+/// - What a forge repeats of its own secrets, in headers and bodies, is `[secret]`; in the body of a
+///   success only a secret of eight bytes or more, as a shorter one is part of many a word.
+/// - It asks for no content encoding and undoes none: an encoded answer is an error, but for a file
+///   that is compressed itself, which some servers announce as an encoding. Proxies of the environment are not used, as
 ///   a proxy would look names up where nobody checks them.
 ///
 /// ```no_run
@@ -71,6 +99,10 @@ impl Http {
         let Some(site) = Site::of(url).filter(|_| matches!(url.scheme(), "http" | "https")) else {
             return refuse(Kind::Request, "only http and https");
         };
+        let (length, limit) = (url.as_str().len(), self.options.max_url);
+        if length > limit {
+            return refuse(Kind::Request, &format!("a URL of {length} bytes, where {limit} are allowed"));
+        }
         if !url.username().is_empty() || url.password().is_some() {
             return refuse(Kind::Request, "a URL may not hold a user or a password: they are credentials");
         }
@@ -88,6 +120,9 @@ impl Http {
         let mut seen = Vec::new();
         loop {
             let client = self.client(&request, home.as_ref())?;
+            if !seen.is_empty() {
+                request.before_redirect(&request.url).await?;
+            }
             let signed = self.options.credentials.sign(request.clone())?;
             let answer = client.execute(outgoing(signed)).await.map_err(|e| self.error(&request, e))?;
             self.check_headers(&request, answer.headers())?;
@@ -114,7 +149,7 @@ impl Http {
         if let (super::Auth::Query(key), Some(_)) = (&request.auth, request.credential) {
             // A forge that repeats the query has the secret in it: it must not stay in the URL that
             // is kept, nor go to wherever the redirect leads.
-            self.forget_parameter(&mut request.url, key);
+            without_parameter(&mut request.url, key, |v| self.options.credentials.redact(v) != v);
             let query = request.url.query().unwrap_or_default();
             if self.options.credentials.redact(query) != query {
                 return Err(self.astray(from, "it holds a secret"));
@@ -143,22 +178,6 @@ impl Http {
         Ok(request)
     }
 
-    fn forget_parameter(&self, url: &mut Url, key: &str) {
-        let redacts = |value: &str| self.options.credentials.redact(value) != value;
-        if !url.query_pairs().any(|(k, v)| k == key && redacts(&v)) {
-            return;
-        }
-        let kept: Vec<_> = url
-            .query_pairs()
-            .filter(|(k, v)| !(k == key && redacts(v)))
-            .map(|(k, v)| (k.into_owned(), v.into_owned()))
-            .collect();
-        url.set_query(None);
-        if !kept.is_empty() {
-            url.query_pairs_mut().extend_pairs(kept);
-        }
-    }
-
     fn astray(&self, request: &Request, why: &str) -> TransportError {
         TransportError::new(
             Kind::Redirect,
@@ -184,8 +203,8 @@ impl Http {
         mut answer: reqwest::Response,
     ) -> Result<Response, TransportError> {
         let status = answer.status();
-        let headers = std::mem::take(answer.headers_mut());
-        let encoding = encoding(&headers);
+        let mut headers = std::mem::take(answer.headers_mut());
+        let encoding = encoding(&headers).filter(|encoding| !is_file_of(encoding, &request.url, &headers));
         let too_large = || {
             let limit = self.options.max_body;
             TransportError::new(Kind::TooLarge, format!("{}: a body over {limit} bytes", request.place()))
@@ -196,28 +215,62 @@ impl Http {
         if request.method != Method::HEAD && announced.is_some_and(|len| len > self.options.max_body) {
             return Err(too_large());
         }
+        let mut echoes = self.echoes(request, status, &mut headers);
+        let mut clean = Vec::new();
+        let refused = |e| match e {
+            SpoolError::TooLarge => too_large(),
+            SpoolError::Io(e) => no_disk(request, e),
+        };
         while let Some(piece) = answer.chunk().await.map_err(|e| self.error(request, e))? {
             if let (Some(encoding), false) = (&encoding, piece.is_empty()) {
                 if status.is_success() {
-                    let why = format!(
-                        "{}: content encoding {encoding:?}, which was not asked for",
-                        request.place()
-                    );
-                    return Err(TransportError::new(Kind::Body, why));
+                    let why = format!("{}: content encoding {encoding:?}", request.place());
+                    return Err(TransportError::new(Kind::Encoding, why));
                 }
                 // Of a refusal the status is what matters.
                 break;
             }
-            spool.push(&piece).await.map_err(|e| match e {
-                SpoolError::TooLarge => too_large(),
-                SpoolError::Io(e) => no_disk(request, e),
-            })?;
+            match &mut echoes {
+                None => spool.push(&piece).await.map_err(refused)?,
+                Some(echoes) => {
+                    echoes.push(&piece, &mut clean);
+                    spool.push(&clean).await.map_err(refused)?;
+                    clean.clear();
+                }
+            }
+        }
+        if let Some(mut echoes) = echoes {
+            echoes.end(&mut clean);
+            spool.push(&clean).await.map_err(refused)?;
         }
         let body = spool.finish().await.map_err(|e| no_disk(request, e))?;
         let mut response =
             Response::new(status.as_u16(), request.url.clone(), body, self.options.clock.now());
         response.headers = headers;
         Ok(response)
+    }
+
+    /// What takes the host's secrets out of what it sends, where it has any: it may repeat them in a
+    /// link or a message, and from there they would go into cursors and logs. Done with the headers.
+    fn echoes(
+        &self,
+        request: &Request,
+        status: StatusCode,
+        headers: &mut HeaderMap,
+    ) -> Option<Window<Scrub>> {
+        // A short one is part of many a word: better kept in a page than a page changed.
+        let least = if status.is_success() { SHORTEST_IN_A_PAGE } else { 1 };
+        let scrub = self.options.credentials.scrub(&request.url, least);
+        if scrub.is_empty() {
+            return None;
+        }
+        for value in headers.values_mut() {
+            let clean = scrub.bytes(value.as_bytes());
+            if clean != value.as_bytes() {
+                *value = HeaderValue::from_bytes(&clean).unwrap_or(HeaderValue::from_static("[secret]"));
+            }
+        }
+        Some(Window::new(scrub))
     }
 
     /// What the client says of a failure, without the URL's query and without secrets. Its own
@@ -280,25 +333,8 @@ fn build(
         .http2_max_header_list_size(u32::try_from(options.max_header_bytes).unwrap_or(u32::MAX))
         .dns_resolver(resolver);
     #[cfg(feature = "tls")]
-    let builder = builder.tls_backend_preconfigured(tls()?);
+    let builder = builder.tls_backend_preconfigured(super::tls::tls(&options.roots)?);
     builder.build().map_err(other)
-}
-
-/// TLS on ring with the system's roots, said in full: a library should not set the process's
-/// default.
-#[cfg(feature = "tls")]
-fn tls() -> Result<rustls::ClientConfig, TransportError> {
-    use rustls_platform_verifier::BuilderVerifierExt;
-    let other = |e: rustls::Error| TransportError::new(Kind::Other, "TLS cannot be set up").with_source(e);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(other)?
-        .with_platform_verifier()
-        .map_err(other)?
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 fn outgoing(request: Request) -> reqwest::Request {
@@ -350,6 +386,22 @@ fn encoding(headers: &HeaderMap) -> Option<String> {
         .filter(|e| !e.is_empty() && !e.eq_ignore_ascii_case("identity"))
         .collect();
     (!encodings.is_empty()).then(|| encodings.join(", "))
+}
+
+/// Whether a content encoding is only another name for the kind of a file: what came is the file.
+fn is_file_of(encoding: &str, url: &Url, headers: &HeaderMap) -> bool {
+    let (suffixes, kinds): (&[&str], &[&str]) = match encoding.to_ascii_lowercase().as_str() {
+        "gzip" | "x-gzip" => (&[".gz", ".tgz"], &["application/gzip", "application/x-gzip"]),
+        "bzip2" | "x-bzip2" => (&[".bz2", ".tbz"], &["application/x-bzip2", "application/x-bzip"]),
+        "xz" | "x-xz" => (&[".xz", ".txz"], &["application/x-xz"]),
+        "zstd" => (&[".zst", ".tzst"], &["application/zstd"]),
+        "compress" | "x-compress" => (&[".z"], &["application/x-compress"]),
+        _ => return false,
+    };
+    let path = url.path().to_ascii_lowercase();
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim();
+    suffixes.iter().any(|s| path.ends_with(s)) || kinds.iter().any(|k| kind.eq_ignore_ascii_case(k))
 }
 
 /// An error and all that it comes from.

@@ -36,6 +36,8 @@ pub struct HttpOptions {
     pub spool_over: u64,
     /// How large the headers of an answer may be. 64 KiB.
     pub max_header_bytes: usize,
+    /// How long a URL may be. 16 KiB.
+    pub max_url: usize,
     /// How many redirects are followed. 10.
     pub max_redirects: usize,
     /// Whether upstream data may lead to loopback, private and link-local addresses. No.
@@ -48,6 +50,9 @@ pub struct HttpOptions {
     pub clock: Arc<dyn Clock>,
     /// Hosts whose addresses are not looked up. They are guarded like those that are.
     pub hosts: HashMap<String, Vec<IpAddr>>,
+    /// Root certificates that are trusted besides the system's, as PEM texts.
+    #[cfg(feature = "tls")]
+    pub roots: Vec<Vec<u8>>,
 }
 
 impl HttpOptions {
@@ -61,12 +66,15 @@ impl HttpOptions {
             max_body: 2 << 30,
             spool_over: 8 << 20,
             max_header_bytes: 64 << 10,
+            max_url: 16 << 10,
             max_redirects: 10,
             allow_private: false,
             bases: Vec::new(),
             credentials: Arc::default(),
             clock: Arc::new(SystemClock),
             hosts: HashMap::new(),
+            #[cfg(feature = "tls")]
+            roots: Vec::new(),
         }
     }
 
@@ -107,6 +115,22 @@ impl HttpOptions {
     #[must_use]
     pub fn with_max_header_bytes(mut self, max: usize) -> Self {
         self.max_header_bytes = max;
+        self
+    }
+
+    /// Sets how long a URL may be.
+    #[must_use]
+    pub fn with_max_url(mut self, max: usize) -> Self {
+        self.max_url = max;
+        self
+    }
+
+    /// Trusts another root certificate (or several) besides the system's: that of a forge with a
+    /// certificate authority of its own. [`Http::new`](super::Http::new) refuses what is no PEM.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn with_root_certificate(mut self, pem: impl Into<Vec<u8>>) -> Self {
+        self.roots.push(pem.into());
         self
     }
 
@@ -165,6 +189,7 @@ impl fmt::Debug for HttpOptions {
             .field("max_body", &self.max_body)
             .field("spool_over", &self.spool_over)
             .field("max_header_bytes", &self.max_header_bytes)
+            .field("max_url", &self.max_url)
             .field("max_redirects", &self.max_redirects)
             .field("allow_private", &self.allow_private)
             .field("bases", &bases)

@@ -9,9 +9,6 @@ use crate::model::Timestamp;
 /// How much of a body is looked at: a refusal says early what it is about.
 pub(crate) const PREFIX: usize = 4096;
 
-/// GitHub asks for at least a minute where nothing else is said.
-const UNSAID: Duration = Duration::from_secs(60);
-
 /// No forge's window is longer than a day: a later reset is not one.
 const LONGEST_WINDOW: Duration = Duration::from_secs(86_400);
 
@@ -19,11 +16,11 @@ const LONGEST_WINDOW: Duration = Duration::from_secs(86_400);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LimitKind {
-    /// 429: too many requests.
+    /// 429, without a word on why: too many requests.
     TooMany,
-    /// 403, because the budget of requests is spent.
+    /// 403 or 429, because the budget of requests is spent.
     Spent,
-    /// 403, because requests came too fast or cost too much (GitHub's *secondary* limit).
+    /// 403 or 429, because requests came too fast or cost too much (GitHub's *secondary* limit).
     Secondary,
 }
 
@@ -45,7 +42,7 @@ impl LimitKind {
 pub struct Limit {
     /// Which.
     pub kind: LimitKind,
-    /// How long it holds; none when a 429 does not say.
+    /// How long it holds; none when it does not say.
     pub wait: Option<Duration>,
 }
 
@@ -73,24 +70,25 @@ pub fn classify(now: Timestamp, status: StatusCode, headers: &HeaderMap, prefix:
             reset(now, headers).filter(|_| spent).map(|reset| reset.at.since(now))
         })
     };
-    let limit = |kind, wait| Some(Limit { kind, wait });
-    match status {
-        StatusCode::TOO_MANY_REQUESTS => limit(LimitKind::TooMany, said()),
-        StatusCode::FORBIDDEN => {
-            let message = message(prefix).to_ascii_lowercase();
-            let names_secondary = ["secondary rate limit", "secondary limit", "abuse detection"]
-                .iter()
-                .any(|words| message.contains(words));
-            if names_secondary {
-                limit(LimitKind::Secondary, Some(said().unwrap_or(UNSAID)))
-            } else if remaining(headers) == Some(0) || message.starts_with("api rate limit exceeded") {
-                limit(LimitKind::Spent, Some(said().unwrap_or(UNSAID)))
-            } else {
-                retry_after(now, headers).and_then(|wait| limit(LimitKind::Secondary, Some(wait)))
-            }
-        }
-        _ => None,
+    if !matches!(status, StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) {
+        return None;
     }
+    let message = message(prefix).to_ascii_lowercase();
+    let names_secondary = ["secondary rate limit", "secondary limit", "abuse detection"]
+        .iter()
+        .any(|words| message.contains(words));
+    let kind = if names_secondary {
+        LimitKind::Secondary
+    } else if remaining(headers) == Some(0) || message.starts_with("api rate limit exceeded") {
+        LimitKind::Spent
+    } else if status == StatusCode::TOO_MANY_REQUESTS {
+        LimitKind::TooMany
+    } else if retry_after(now, headers).is_some() {
+        LimitKind::Secondary
+    } else {
+        return None;
+    };
+    Some(Limit { kind, wait: said() })
 }
 
 /// The `message` of a JSON body; the text itself of any other (or of one that is cut).
@@ -179,13 +177,12 @@ mod tests {
         let full = [("x-ratelimit-remaining", "4000"), ("x-ratelimit-reset", in_90.as_str())];
         let empty = [("x-ratelimit-remaining", "0"), ("x-ratelimit-reset", in_90.as_str())];
         assert_eq!(said(403, &empty, ""), Some((K::Spent, Some(91))));
-        assert_eq!(said(403, &[], SPENT), Some((K::Spent, Some(60))));
-        assert_eq!(said(403, &[], SECONDARY), Some((K::Secondary, Some(60))));
-        assert_eq!(
-            said(403, &full, SECONDARY),
-            Some((K::Secondary, Some(60))),
-            "the budget is another matter"
-        );
+        assert_eq!(said(429, &empty, ""), Some((K::Spent, Some(91))));
+        assert_eq!(said(403, &[], SPENT), Some((K::Spent, None)));
+        assert_eq!(said(403, &[], SECONDARY), Some((K::Secondary, None)));
+        assert_eq!(said(429, &[], SECONDARY), Some((K::Secondary, None)));
+        assert_eq!(said(403, &full, SECONDARY), Some((K::Secondary, None)), "the budget is another matter");
+        assert_eq!(said(403, &empty, SECONDARY), Some((K::Secondary, Some(91))), "both, by GitHub's rules");
         assert_eq!(said(403, &[("retry-after", "30")], SECONDARY), Some((K::Secondary, Some(30))));
         assert_eq!(said(403, &[("retry-after", "30")], "{}"), Some((K::Secondary, Some(30))));
         assert_eq!(said(429, &[("retry-after", "7")], ""), Some((K::TooMany, Some(7))));
@@ -206,7 +203,7 @@ mod tests {
             r#"{"message": "You have exceeded a secondary rate limit", "x": ""#,
             "y".repeat(PREFIX)
         );
-        assert_eq!(said(403, &[], &long), Some((LimitKind::Secondary, Some(60))));
+        assert_eq!(said(403, &[], &long), Some((LimitKind::Secondary, None)));
     }
 
     #[test]

@@ -1,5 +1,9 @@
 //! The manifest of a fixture folder: what recordings write and cases read.
 
+use std::fs;
+use std::io;
+use std::path::Path;
+
 use http::HeaderValue;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +15,9 @@ pub(crate) const MANIFEST_FORM: u32 = 1;
 
 /// The name of a manifest in its folder.
 pub(crate) const MANIFEST_NAME: &str = "fixture.json";
+
+/// The name of the exchanges of a run that has not ended yet, one a line.
+pub(crate) const JOURNAL_NAME: &str = "fixture.jsonl";
 
 /// The manifest of a fixture folder: everything but the bodies of answers, which are files beside
 /// it, so that a change of a fixture can be read in a diff.
@@ -67,18 +74,50 @@ pub(crate) struct ManifestExchange {
     pub(crate) error: Option<String>,
 }
 
+/// A line of the journal: an exchange, and where it belongs.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct JournalLine {
+    /// The number of the run, from 1.
+    pub(crate) run: usize,
+    /// The number of the exchange in it, from 1.
+    pub(crate) number: usize,
+    pub(crate) exchange: ManifestExchange,
+}
+
+impl Manifest {
+    /// Adds what the journal in the folder holds beyond the manifest, where there is one. What a
+    /// kill left of a line is not looked at, nor what the manifest holds by now.
+    pub(crate) fn take_in_journal(&mut self, folder: &Path) -> io::Result<()> {
+        let journal = match fs::read(folder.join(JOURNAL_NAME)) {
+            Ok(journal) => journal,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) => return Err(e),
+        };
+        let lines = journal.split(|byte| *byte == b'\n');
+        for line in lines.map_while(|line| serde_json::from_slice::<JournalLine>(line).ok()) {
+            let run = line.run.checked_sub(1).and_then(|n| self.runs.get_mut(n));
+            if let Some(run) = run.filter(|run| run.exchanges.len() + 1 == line.number) {
+                run.exchanges.push(line.exchange);
+            }
+        }
+        Ok(())
+    }
+}
+
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it with a reference")]
 fn is_zero(n: &usize) -> bool {
     *n == 0
 }
 
-const ERROR_NAMES: [(TransportErrorKind, &str); 9] = [
+const ERROR_NAMES: [(TransportErrorKind, &str); 11] = [
     (TransportErrorKind::Connect, "connect"),
     (TransportErrorKind::Timeout, "timeout"),
     (TransportErrorKind::Body, "body"),
     (TransportErrorKind::TooLarge, "too_large"),
     (TransportErrorKind::Redirect, "redirect"),
     (TransportErrorKind::Forbidden, "forbidden"),
+    (TransportErrorKind::Challenge, "challenge"),
+    (TransportErrorKind::Encoding, "encoding"),
     (TransportErrorKind::Limited, "limited"),
     (TransportErrorKind::Request, "request"),
     (TransportErrorKind::Other, "other"),

@@ -6,8 +6,9 @@
 //!
 //! # How to implement a client
 //!
-//! One method. Follow redirects and give the URL that answered; put the secret named by
-//! [`Request::credential`] in last; give an error only where there was no answer.
+//! One method. Follow redirects (await [`Request::before_redirect`] before each) and give the URL
+//! that answered; put the secret named by [`Request::credential`] in last; give an error only where
+//! there was no answer.
 //!
 //! ```
 //! use lamplighter::transport::{Body, Request, Response, Transport, TransportError};
@@ -25,17 +26,22 @@
 //! }
 //! ```
 
+mod base64;
 mod body;
+mod challenge;
 mod clock;
 mod credentials;
 mod error;
 mod exchange;
 mod gate;
 mod guard;
+#[cfg(feature = "driver")]
+mod hosts;
 #[cfg(feature = "reqwest")]
 mod http;
 #[cfg(feature = "reqwest")]
 mod http_options;
+mod identity;
 mod limit;
 #[cfg(feature = "driver")]
 mod manifest;
@@ -55,14 +61,18 @@ mod retry;
 mod scrub;
 #[cfg(feature = "reqwest")]
 mod spool;
+mod standings;
 #[cfg(feature = "driver")]
 mod system_clock;
+#[cfg(feature = "tls")]
+mod tls;
 
 use async_trait::async_trait;
 
 #[cfg(feature = "reqwest")]
 pub use self::http::Http;
 pub use body::{Body, BodyReader};
+pub use challenge::challenge;
 pub use clock::Clock;
 pub use credentials::{Credentials, Secret};
 pub use error::{TransportError, TransportErrorKind};
@@ -72,6 +82,7 @@ pub use exchange::{Answer, Answered, Exchange};
 pub use gate::{GateOptions, HostGate};
 #[cfg(feature = "reqwest")]
 pub use http_options::HttpOptions;
+pub use identity::Identity;
 pub use limit::{Limit, LimitKind, classify};
 #[cfg(feature = "testing")]
 pub(crate) use manifest::{MANIFEST_FORM, MANIFEST_NAME, Manifest, ManifestExchange, error_kind};
@@ -80,13 +91,14 @@ pub use matching::Fit;
 pub(crate) use matching::Shelf;
 #[cfg(feature = "driver")]
 pub use polite::{Polite, PoliteOptions};
-pub use pool::{Choice, CredentialPool};
+pub use pool::{Choice, CredentialPool, Flight, LaneState};
 #[cfg(feature = "driver")]
 pub use recording::{RecordedRun, Recording, RecordingError, RecordingInfo};
 pub use replay::{Replay, ReplayedRequest};
-pub use request::{Auth, CredentialId, Provenance, Request};
+pub use request::{Auth, Condition, CredentialId, Provenance, Request};
 pub use response::Response;
 pub use retry::{RetryOptions, RetryPlan};
+pub use standings::{LimitStore, Standing};
 #[cfg(feature = "driver")]
 pub use system_clock::SystemClock;
 

@@ -2,18 +2,19 @@
 
 use std::fmt;
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use http::{HeaderMap, header};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use url::Url;
 
 use super::exchange::without_user;
 use super::manifest::{
-    MANIFEST_FORM, MANIFEST_NAME, Manifest, ManifestExchange, ManifestRun, error_name, header_text,
+    JOURNAL_NAME, JournalLine, MANIFEST_FORM, MANIFEST_NAME, Manifest, ManifestExchange, ManifestRun,
+    error_name, header_text,
 };
 use super::scrub::Scrub;
 use super::{Auth, Request, Response, Transport, TransportError, TransportErrorKind};
@@ -151,8 +152,9 @@ pub enum RecordingError {
 /// around the client, which puts the secret in last, so that it sees none. What a forge sends back
 /// is cleaned too: cookies are dropped, and the known secrets replaced in URLs, headers and bodies.
 ///
-/// The manifest is replaced as a whole after every exchange: a recording that is cut off is a
-/// shorter recording. That is quadratic, and meant for fixtures of up to some thousand exchanges.
+/// While a run goes on, each exchange is a line that is added to `fixture.jsonl`; when the run ends,
+/// or the next one begins, they go into the manifest. So a recording that is cut off is a shorter
+/// recording, and one of many exchanges takes no longer for each.
 ///
 /// ```
 /// # use std::sync::Arc;
@@ -296,6 +298,8 @@ struct Book {
     manifest: Manifest,
     begun: bool,
     scrub: Scrub,
+    /// The exchanges that are not in the manifest's file yet.
+    journal: Option<File>,
 }
 
 impl Book {
@@ -310,7 +314,8 @@ impl Book {
             Err(e) if e.kind() == io::ErrorKind::NotFound => None,
             Err(e) => return Err(io_at(&path)(e)),
         };
-        let scrub = Scrub::new(&info.secrets);
+        let secrets = info.secrets.iter().map(ExposeSecret::expose_secret).enumerate();
+        let scrub = Scrub::new(secrets.map(|(n, secret)| (secret, format!("redacted-{}", n + 1))));
         let fresh = Manifest {
             form: MANIFEST_FORM,
             lister: info.lister,
@@ -329,7 +334,9 @@ impl Book {
                 return Err(RecordingError::Taken { path: folder, what });
             }
         }
-        Ok(Self { folder, manifest: there.unwrap_or(fresh), begun: false, scrub })
+        let mut manifest = there.unwrap_or(fresh);
+        manifest.take_in_journal(&folder).map_err(io_at(&folder.join(JOURNAL_NAME)))?;
+        Ok(Self { folder, manifest, begun: false, scrub, journal: None })
     }
 
     fn run(&mut self) -> Result<&mut ManifestRun, RecordingError> {
@@ -380,8 +387,27 @@ impl Book {
                 None => return Ok(()),
             },
         }
-        self.run()?.exchanges.push(kept);
-        self.save()
+        let (run, number) = number;
+        let line = JournalLine { run, number, exchange: kept };
+        self.add(&line)?;
+        self.run()?.exchanges.push(line.exchange);
+        Ok(())
+    }
+
+    /// Adds a line to the journal.
+    fn add(&mut self, line: &JournalLine) -> Result<(), RecordingError> {
+        let path = self.folder.join(JOURNAL_NAME);
+        let mut text = serde_json::to_vec(line)
+            .map_err(|source| RecordingError::Manifest { path: path.clone(), source })?;
+        text.push(b'\n');
+        let mut write = || {
+            let file = match &mut self.journal {
+                Some(file) => file,
+                none => none.insert(File::options().append(true).create(true).open(&path)?),
+            };
+            file.write_all(&text)
+        };
+        write().map_err(io_at(&path))
     }
 
     /// A URL without user information, without the field of the secret and without known secrets.
@@ -415,13 +441,20 @@ impl Book {
     }
 
     /// Puts the manifest in the place of the last one, so that there is a whole one at any time.
-    fn save(&self) -> Result<(), RecordingError> {
+    fn save(&mut self) -> Result<(), RecordingError> {
         let path = self.folder.join(MANIFEST_NAME);
         let fresh = self.folder.join(format!("{MANIFEST_NAME}.new"));
         let text = pretty(&self.manifest)
             .map_err(|source| RecordingError::Manifest { path: path.clone(), source })?;
         fs::write(&fresh, text).map_err(io_at(&fresh))?;
-        fs::rename(&fresh, &path).map_err(io_at(&path))
+        fs::rename(&fresh, &path).map_err(io_at(&path))?;
+        // What it holds is in the manifest by now.
+        self.journal = None;
+        let journal = self.folder.join(JOURNAL_NAME);
+        match fs::remove_file(&journal) {
+            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(io_at(&journal)(e)),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -130,13 +130,11 @@ impl Replay {
     }
 
     fn response(&self, request: &Request, answer: Answer) -> Response {
-        Response {
-            status: answer.status,
-            headers: answer.headers,
-            url: answer.url.unwrap_or_else(|| request.url.clone()),
-            received_at: answer.received_at.unwrap_or_else(|| self.clock.now()),
-            body: answer.body,
-        }
+        let url = answer.url.unwrap_or_else(|| request.url.clone());
+        let received_at = answer.received_at.unwrap_or_else(|| self.clock.now());
+        let mut response = Response::new(answer.status.as_u16(), url, answer.body, received_at);
+        response.headers = answer.headers;
+        response
     }
 }
 

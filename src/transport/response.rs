@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 use url::Url;
 
-use super::Body;
+use super::{Body, CredentialId, Identity};
 use crate::model::Timestamp;
 
 /// One answer: status, headers, the URL that gave it, when it came, and its body. What reads it
@@ -21,6 +21,11 @@ pub struct Response {
     pub received_at: Timestamp,
     /// The body, without any content encoding of the transfer.
     pub body: Body,
+    /// With which credential it was asked for; none where it was asked for without, or where a
+    /// redirect led to another host.
+    pub credential: Option<CredentialId>,
+    /// To whom it was given, where the request may be validated: see [`Request::validate`](super::Request::validate).
+    pub identity: Identity,
 }
 
 impl Response {
@@ -33,6 +38,8 @@ impl Response {
             url,
             received_at,
             body,
+            credential: None,
+            identity: Identity::anonymous(),
         }
     }
 

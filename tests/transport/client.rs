@@ -146,8 +146,9 @@ async fn a_body_over_the_limit_is_refused() {
 async fn an_encoding_that_nobody_asked_for_is_not_taken_for_the_body() {
     let encoded = RawServer::always("200 OK", "Content-Encoding: gzip\r\n", "\u{1f}");
     let error = Http::new(options(&encoded)).unwrap().send(Request::get(encoded.at("x"))).await.unwrap_err();
-    assert_eq!(error.kind(), Kind::Body);
-    assert!(error.to_string().contains("gzip"), "{error}");
+    assert_eq!(error.kind(), Kind::Encoding);
+    assert!(!error.is_retryable());
+    assert!(error.to_string().contains("gzip") && error.to_string().contains("GET http://127"), "{error}");
 
     let plain = RawServer::always("200 OK", "Content-Encoding: identity\r\n", "abc");
     assert_eq!(get(&plain, options(&plain)).await.unwrap().body.bytes().unwrap(), "abc");

@@ -1,4 +1,4 @@
-//! Two defects that listers are known for, each with a double that does it as it is known to be
+//! Defects that listers are known for, each with a double that does it as it is known to be
 //! done: the double must fail the scenario, or the scenario shows nothing.
 
 use std::sync::Arc;
@@ -108,4 +108,45 @@ async fn three_spent_tokens(make: Make) -> Result<(), String> {
 async fn d12_the_first_token_that_is_free_goes() {
     assert_eq!(three_spent_tokens(ours).await, Ok(()));
     assert_eq!(three_spent_tokens(naive).await, Err("200 after 3501 s".to_owned()));
+}
+
+/// D3: a forge answers 500 for two minutes. Whoever does not wait asks for ever, and leaves pages out.
+async fn a_forge_that_is_down(make: Make) -> Result<(), String> {
+    let clock = TestClock::new();
+    let now = clock.clone();
+    let forge = Forge::new(move |request, _| {
+        Ok(if now.elapsed() < 120 { answer(request, 500, &[], "") } else { answer(request, 200, &[], "[1]") })
+    });
+    let first = get();
+    let answer = make(&forge, &clock, 1).send(first.clone()).await.map_err(|e| e.to_string())?;
+    let asked = forge.seen.lock().unwrap();
+    match answer.status.as_u16() {
+        _ if asked.len() > 5 => Err(format!("{} requests in {} s", asked.len(), clock.elapsed())),
+        200 if asked.iter().all(|r| r.url == first.url) => Ok(()),
+        status => Err(format!("{status} from another page")),
+    }
+}
+
+/// Takes a server's error for a page to be left out, and goes on at once.
+struct Skipping(Arc<Forge>);
+
+#[async_trait]
+impl Transport for Skipping {
+    async fn send(&self, mut request: Request) -> Result<Response, TransportError> {
+        for page in 1.. {
+            let answer = self.0.send(request.clone()).await?;
+            if answer.status != 500 || page == 900 {
+                return Ok(answer);
+            }
+            request.url.set_query(Some(&format!("id_after={}", page * 100)));
+        }
+        unreachable!()
+    }
+}
+
+#[tokio::test]
+async fn d3_a_forge_that_is_down_is_asked_a_few_times_and_waited_for() {
+    assert_eq!(a_forge_that_is_down(ours).await, Ok(()));
+    let skipping: Make = |forge, _, _| Box::new(Skipping(forge.clone()));
+    assert_eq!(a_forge_that_is_down(skipping).await, Err("900 requests in 0 s".to_owned()));
 }

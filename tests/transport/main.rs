@@ -4,9 +4,20 @@
 
 mod client;
 mod defects;
+#[cfg(feature = "testing")]
+mod echoes;
+#[cfg(feature = "testing")]
+mod github;
 mod guard;
+#[cfg(feature = "testing")]
+mod hostile;
 mod limits;
+mod notes;
 mod polite;
 mod redirects;
 mod secrets;
 mod support;
+#[cfg(feature = "tls")]
+mod tls;
+#[cfg(feature = "testing")]
+mod validators;

@@ -1,14 +1,12 @@
 //! Each way of carrying a secret, and all the places where it must not be.
 
-use std::fmt::{Debug, Write};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use lamplighter::transport::{
     Auth, CredentialId, Credentials, Http, HttpOptions, Polite, PoliteOptions, Request, Secret, Transport,
 };
-use tracing::field::{Field, Visit};
-use tracing::span;
 
+use crate::notes::Notes;
 use crate::support::{RawServer, Reply, TestClock, assert_hidden, http};
 
 const TOKEN: &str = "gh0st+t0ken/é";
@@ -92,35 +90,6 @@ fn all_of(error: &dyn std::error::Error) -> String {
     chain.map(|e| format!("{e} {e:?}")).collect::<Vec<_>>().join(" ")
 }
 
-/// Writes down whatever spans and events hold.
-#[derive(Clone, Default)]
-struct Notes(Arc<Mutex<String>>);
-
-impl Visit for Notes {
-    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-        writeln!(self.0.lock().unwrap(), "{}={value:?}", field.name()).unwrap();
-    }
-}
-
-impl tracing::Subscriber for Notes {
-    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        metadata.target().starts_with("lamplighter")
-    }
-    fn new_span(&self, attributes: &span::Attributes<'_>) -> span::Id {
-        attributes.record(&mut self.clone());
-        span::Id::from_u64(1)
-    }
-    fn record(&self, _: &span::Id, values: &span::Record<'_>) {
-        values.record(&mut self.clone());
-    }
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-    fn event(&self, event: &tracing::Event<'_>) {
-        event.record(&mut self.clone());
-    }
-    fn enter(&self, _: &span::Id) {}
-    fn exit(&self, _: &span::Id) {}
-}
-
 #[tokio::test]
 async fn logs_tell_each_attempt_and_no_secret() {
     let server = RawServer::start(|_, before| {
@@ -135,14 +104,12 @@ async fn logs_tell_each_attempt_and_no_secret() {
     let clock = TestClock::new();
     let client = Http::new(options(&server).with_clock(clock.clone())).unwrap();
     let polite = Polite::new(client, clock, credentials(&server), PoliteOptions::default());
-    let notes = Notes::default();
-    let guard = tracing::subscriber::set_default(notes.clone());
+    let notes = Notes::take();
     let request = Request::get(server.at("list?cursor=abc")).with_auth(Auth::Query("token"));
     let answer = polite.send(request).await.unwrap();
-    drop(guard);
     assert_eq!(answer.status, 401);
 
-    let log = notes.0.lock().unwrap().clone();
+    let log = notes.text();
     assert_hidden(&FORMS, &log);
     assert_hidden(&["cursor", "abc", "body"], &log);
     let place = server.at("list").to_string();

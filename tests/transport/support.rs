@@ -135,6 +135,8 @@ pub(crate) enum Reply {
     Stay(Vec<u8>),
     /// Writes these bytes and then says nothing more, without closing.
     Hang(Vec<u8>),
+    /// Writes these bytes, then those one by one with a pause after each, and closes.
+    Drip(Vec<u8>, Vec<u8>),
 }
 
 /// A server of bytes, each connection in a thread of its own.
@@ -198,6 +200,16 @@ fn serve(mut stream: TcpStream, reply: &dyn Fn(&str, usize) -> Reply, log: &Mute
             }
             Reply::Stay(bytes) => {
                 let _ = stream.write_all(&bytes);
+            }
+            Reply::Drip(head, bytes) => {
+                let _ = stream.write_all(&head);
+                for byte in bytes {
+                    std::thread::sleep(Duration::from_millis(1));
+                    if stream.write_all(&[byte]).is_err() {
+                        return;
+                    }
+                }
+                return;
             }
             Reply::Hang(bytes) => {
                 let _ = stream.write_all(&bytes);

@@ -56,8 +56,13 @@ pub(crate) const PART_RUN: u8 = 25;
 pub(crate) const READING: u8 = 26;
 /// (Origin, part) to nothing: the parts that name an origin.
 pub(crate) const PART_OF: u8 = 27;
-/// (Lister, digest of credential and URL) to a validator.
+/// (Lister, digest of the URL) to a validator.
 pub(crate) const VALIDATOR: u8 = 28;
+/// Digest of a host to who is shut out by its limits.
+pub(crate) const STANDING: u8 = 29;
+/// Number to entries of tables whose keys are digests, not yet spread over them: a file's own.
+#[cfg(feature = "file")]
+pub(crate) const TAIL: u8 = 254;
 
 /// How many origins share a set.
 pub(crate) const CHUNK_BITS: u32 = 12;

@@ -28,7 +28,10 @@ mod rows;
 mod runs;
 mod seen;
 mod sets;
+mod standings;
 mod store;
+#[cfg(feature = "file")]
+mod tail;
 #[cfg(test)]
 mod tests;
 mod visits;
@@ -36,7 +39,7 @@ mod visits;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-pub(crate) use store::impl_store;
+pub(crate) use store::{impl_store, unkept};
 
 use self::ctx::Ctx;
 use self::kv::{Kv, KvRead, KvTxn};
@@ -49,6 +52,7 @@ use crate::backend::{
 use crate::model::{
     ListerKey, ListerRecord, OriginKey, Outcome, Timestamp, VisitId, VisitStats, VisitToken, VisitType,
 };
+use crate::transport::Standing;
 
 /// The form of the tables as a whole.
 #[cfg(any(feature = "file", test))]
@@ -189,6 +193,16 @@ impl<S: Kv> Engine<S> {
 
     pub(crate) fn validator(&self, lister: &ListerKey, key: &str) -> Result<Option<Validator>> {
         self.kv.read(|t| runs::validator(t, lister, key))
+    }
+
+    pub(crate) fn standings(&self, host: &str, now: Timestamp) -> Result<Vec<Standing>> {
+        self.kv.read(|t| standings::of(t, host, now))
+    }
+
+    pub(crate) fn keep_standings(&self, host: &str, news: &[Standing], now: Timestamp) -> Result<()> {
+        // Not checked against the clock: a forge's limits hold in its own time, whatever a caller
+        // pretends that the time is.
+        self.kv.write(|t| standings::keep(t, host, news, now))
     }
 
     pub(crate) fn end_run(&self, end: EndRun, now: Timestamp) -> Result<Ended> {

@@ -4,13 +4,16 @@ use std::borrow::Cow;
 use std::io;
 use std::ops::{Bound, ControlFlow};
 use std::path::Path;
+use std::sync::{RwLock, RwLockReadGuard};
 
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable,
     StorageError, Table, TableDefinition,
 };
 
+use super::keys;
 use super::kv::{Kv, KvRead, KvTxn, Visitor};
+use super::tail::{Entries, Tail, merged};
 use crate::backend::{BackendError, BackendErrorKind, Result};
 
 /// All tables in one, behind a byte that names them: a transaction opens it once.
@@ -19,9 +22,15 @@ const ALL: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("lamplighter
 /// Pages kept in memory, in bytes. The engine's own default is a gigabyte.
 const CACHE: usize = 32 << 20;
 
+/// Tables whose keys are digests.
+const SCATTERED: [u8; 1] = [keys::ORIGIN_KEY];
+
 /// Tables in a file.
 pub(crate) struct RedbKv {
     database: Database,
+    /// What was written to the scattered tables lately: as the last commit left it, because one
+    /// thread reads and writes a file.
+    tail: RwLock<Tail>,
 }
 
 impl RedbKv {
@@ -40,9 +49,16 @@ impl RedbKv {
             other => BackendError::new(BackendErrorKind::Corrupt, format!("{shown} is no store"))
                 .with_source(other),
         })?;
-        let kv = Self { database };
+        let kv = Self { database, tail: RwLock::default() };
         kv.write(|_| Ok(()))?;
-        Ok(kv)
+        let mut tail = Tail::default();
+        kv.read(|t| {
+            t.scan(keys::TAIL, &[], None, &mut |number, row| {
+                tail.read_row(keys::first_u64(number), row)?;
+                Ok(ControlFlow::Continue(()))
+            })
+        })?;
+        Ok(Self { tail: RwLock::new(tail), ..kv })
     }
 
     fn begin<R>(
@@ -55,15 +71,44 @@ impl RedbKv {
         transaction.set_durability(durability).map_err(failed)?;
         let result = {
             let table = transaction.open_table(ALL).map_err(failed)?;
-            f(&mut Writer { table })
+            let mut writer = Writer { table, tail: self.tail()?, fresh: Entries::new() };
+            f(&mut writer).and_then(|result| Ok((result, writer.settle()?)))
         };
-        if keep && result.is_ok() {
-            transaction.commit().map_err(failed)?;
-        } else {
-            transaction.abort().map_err(failed)?;
+        match result {
+            Ok((result, settled)) if keep => {
+                transaction.commit().map_err(failed)?;
+                self.keep(settled)?;
+                Ok(result)
+            }
+            other => {
+                transaction.abort().map_err(failed)?;
+                other.map(|(result, _)| result)
+            }
         }
-        result
     }
+
+    fn tail(&self) -> Result<RwLockReadGuard<'_, Tail>> {
+        self.tail.read().map_err(|_| panicked())
+    }
+
+    /// Takes over what a transaction has written to the scattered tables.
+    fn keep(&self, settled: Settled) -> Result<()> {
+        let mut tail = self.tail.write().map_err(|_| panicked())?;
+        match settled {
+            Settled::Nothing => {}
+            Settled::Row(number, fresh) => {
+                tail.rows =
+                    if tail.rows.is_empty() { number..number + 1 } else { tail.rows.start..number + 1 };
+                tail.entries.extend(fresh);
+            }
+            Settled::Spread => *tail = Tail::default(),
+        }
+        Ok(())
+    }
+}
+
+fn panicked() -> BackendError {
+    BackendError::new(BackendErrorKind::Unavailable, "a thread that used the file has panicked")
 }
 
 /// What the file's engine says, in the words of this crate.
@@ -102,28 +147,73 @@ fn full_key(table: u8, key: &[u8]) -> Vec<u8> {
     full
 }
 
-struct Reader {
+struct Reader<'t> {
     table: ReadOnlyTable<&'static [u8], &'static [u8]>,
+    tail: RwLockReadGuard<'t, Tail>,
 }
 
 struct Writer<'t> {
     table: Table<'t, &'static [u8], &'static [u8]>,
+    tail: RwLockReadGuard<'t, Tail>,
+    /// What this transaction has written to scattered tables.
+    fresh: Entries,
 }
 
-fn get(
+/// What became of what a transaction has written to scattered tables.
+enum Settled {
+    Nothing,
+    Row(u64, Entries),
+    Spread,
+}
+
+impl Writer<'_> {
+    /// Writes what is for scattered tables: as a row of the tail, or, where that is full, all of it
+    /// to where it belongs.
+    fn settle(mut self) -> Result<Settled> {
+        if self.fresh.is_empty() {
+            return Ok(Settled::Nothing);
+        }
+        let fresh = std::mem::take(&mut self.fresh);
+        if !self.tail.is_full_with(&fresh) {
+            let number = self.tail.rows.end;
+            self.put(keys::TAIL, &keys::of_u64(number), &Tail::row_of(&fresh)?)?;
+            return Ok(Settled::Row(number, fresh));
+        }
+        for (key, value) in self.tail.entries.iter().filter(|(k, _)| !fresh.contains_key(*k)).chain(&fresh) {
+            match value {
+                Some(value) => self.table.insert(key.as_slice(), value.as_slice()).map_err(failed)?,
+                None => self.table.remove(key.as_slice()).map_err(failed)?,
+            };
+        }
+        for number in self.tail.rows.clone() {
+            self.delete(keys::TAIL, &keys::of_u64(number))?;
+        }
+        Ok(Settled::Spread)
+    }
+}
+
+fn get<'a>(
     from: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    tail: &'a Tail,
+    fresh: &'a Entries,
     table: u8,
     key: &[u8],
-) -> Result<Option<Cow<'static, [u8]>>> {
-    let found = from.get(full_key(table, key).as_slice()).map_err(failed)?;
+) -> Result<Option<Cow<'a, [u8]>>> {
+    let key = full_key(table, key);
+    if SCATTERED.contains(&table)
+        && let Some(said) = tail.get(fresh, &key)
+    {
+        return Ok(said.as_deref().map(Cow::Borrowed));
+    }
+    let found = from.get(key.as_slice()).map_err(failed)?;
     Ok(found.map(|value| Cow::Owned(value.value().to_vec())))
 }
 
 fn scan(
     of: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    table: u8,
-    from: &[u8],
-    to: Option<&[u8]>,
+    tail: &Tail,
+    fresh: &Entries,
+    (table, from, to): (u8, &[u8], Option<&[u8]>),
     visit: &mut Visitor<'_>,
 ) -> Result<()> {
     if to.is_some_and(|to| to <= from) {
@@ -131,45 +221,65 @@ fn scan(
     }
     let from = full_key(table, from);
     let to = to.map_or_else(|| vec![table.saturating_add(1)], |to| full_key(table, to));
-    let range = (Bound::Included(from.as_slice()), Bound::Excluded(to.as_slice()));
-    for entry in of.range::<&[u8]>(range).map_err(failed)? {
-        let (key, value) = entry.map_err(failed)?;
-        let key = key.value().split_first().map_or(&[][..], |(_, key)| key);
-        if let ControlFlow::Break(()) = visit(key, value.value())? {
-            break;
+    let mut visit = |key: &[u8], value: &[u8]| {
+        let key = key.split_first().map_or(&[][..], |(_, key)| key);
+        visit(key, value)
+    };
+    let tree = |visit: &mut Visitor<'_>| {
+        let range = (Bound::Included(from.as_slice()), Bound::Excluded(to.as_slice()));
+        for entry in of.range::<&[u8]>(range).map_err(failed)? {
+            let (key, value) = entry.map_err(failed)?;
+            if visit(key.value(), value.value())?.is_break() {
+                break;
+            }
         }
+        Ok(())
+    };
+    if SCATTERED.contains(&table) {
+        merged(tail.range(fresh, &from, &to), tree, &mut visit)
+    } else {
+        tree(&mut visit)
     }
-    Ok(())
 }
 
-impl KvRead for Reader {
+impl KvRead for Reader<'_> {
     fn get(&self, table: u8, key: &[u8]) -> Result<Option<Cow<'_, [u8]>>> {
-        get(&self.table, table, key)
+        get(&self.table, &self.tail, const { &Entries::new() }, table, key)
     }
 
     fn scan(&self, table: u8, from: &[u8], to: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<()> {
-        scan(&self.table, table, from, to, visit)
+        scan(&self.table, &self.tail, const { &Entries::new() }, (table, from, to), visit)
     }
 }
 
 impl KvRead for Writer<'_> {
     fn get(&self, table: u8, key: &[u8]) -> Result<Option<Cow<'_, [u8]>>> {
-        get(&self.table, table, key)
+        get(&self.table, &self.tail, &self.fresh, table, key)
     }
 
     fn scan(&self, table: u8, from: &[u8], to: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<()> {
-        scan(&self.table, table, from, to, visit)
+        scan(&self.table, &self.tail, &self.fresh, (table, from, to), visit)
     }
 }
 
 impl KvTxn for Writer<'_> {
     fn put(&mut self, table: u8, key: &[u8], value: &[u8]) -> Result<()> {
-        self.table.insert(full_key(table, key).as_slice(), value).map_err(failed)?;
+        let key = full_key(table, key);
+        if SCATTERED.contains(&table) {
+            self.fresh.insert(key, Some(value.to_vec()));
+        } else {
+            self.table.insert(key.as_slice(), value).map_err(failed)?;
+        }
         Ok(())
     }
 
     fn delete(&mut self, table: u8, key: &[u8]) -> Result<()> {
-        self.table.remove(full_key(table, key).as_slice()).map_err(failed)?;
+        let key = full_key(table, key);
+        if SCATTERED.contains(&table) {
+            self.fresh.insert(key, None);
+        } else {
+            self.table.remove(key.as_slice()).map_err(failed)?;
+        }
         Ok(())
     }
 }
@@ -177,7 +287,7 @@ impl KvTxn for Writer<'_> {
 impl Kv for RedbKv {
     fn read<R>(&self, f: impl FnOnce(&dyn KvRead) -> Result<R>) -> Result<R> {
         let transaction = self.database.begin_read().map_err(failed)?;
-        f(&Reader { table: transaction.open_table(ALL).map_err(failed)? })
+        f(&Reader { table: transaction.open_table(ALL).map_err(failed)?, tail: self.tail()? })
     }
 
     fn write<R>(&self, f: impl FnOnce(&mut dyn KvTxn) -> Result<R>) -> Result<R> {
@@ -201,5 +311,74 @@ mod tests {
     fn a_file_obeys_the_seam() {
         let folder = tempfile::tempdir().unwrap();
         super::super::kv::tests::obeys_the_seam(&RedbKv::open(&folder.path().join("s.db")).unwrap());
+    }
+
+    /// A table of digests is like any other to who reads it, whatever of it waits in the tail, moved
+    /// to its place, or was read back from the file.
+    #[test]
+    fn what_waits_in_the_tail_is_seen_like_the_rest() {
+        use std::collections::BTreeMap;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("s.db");
+        let mut kv = RedbKv::open(&path).unwrap();
+        let mut expected: BTreeMap<Vec<u8>, Vec<u8>> = BTreeMap::new();
+        let table = SCATTERED[0];
+        let mut spread = 0;
+        for round in 0..60u64 {
+            let key = |n: u64| (n.wrapping_mul(0x9E37_79B9_7F4A_7C15)).to_be_bytes().to_vec();
+            let put: Vec<_> = (round * 1000..(round + 1) * 1000).map(key).collect();
+            // Some of each age are deleted, some written again.
+            let gone: Vec<_> = (0..round * 1000).step_by(997).map(key).collect();
+            let again: Vec<_> = (0..round * 1000).step_by(991).map(key).collect();
+            kv.write(|t| {
+                for k in put.iter().chain(&again) {
+                    t.put(table, k, &round.to_be_bytes())?;
+                }
+                gone.iter().try_for_each(|k| t.delete(table, k))
+            })
+            .unwrap();
+            expected.extend(put.iter().chain(&again).map(|k| (k.clone(), round.to_be_bytes().to_vec())));
+            for k in &gone {
+                expected.remove(k);
+            }
+            // What fails, and what is only rehearsed, leaves nothing.
+            let lost = kv.write(|t| {
+                t.put(table, b"lost", b"")?;
+                Err::<(), _>(BackendError::new(BackendErrorKind::Conflict, "stop"))
+            });
+            assert!(lost.is_err());
+            kv.rehearse(|t| t.put(table, b"lost", b"")).unwrap();
+            spread += usize::from(kv.tail().unwrap().entries.is_empty());
+            if round % 7 == 6 {
+                drop(kv);
+                kv = RedbKv::open(&path).unwrap();
+            }
+        }
+        assert!(spread > 0 && !kv.tail().unwrap().entries.is_empty(), "both kinds of places are read below");
+        let all = |from: &[u8], to: Option<&[u8]>| {
+            let mut found = Vec::new();
+            kv.read(|t| {
+                t.scan(table, from, to, &mut |k, v| {
+                    found.push((k.to_vec(), v.to_vec()));
+                    Ok(if found.len() == 20_000 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+                })
+            })
+            .unwrap();
+            found
+        };
+        let wanted = |from: &[u8], to: Option<&[u8]>| -> Vec<_> {
+            let range = expected
+                .iter()
+                .filter(|(k, _)| k.as_slice() >= from && to.is_none_or(|to| k.as_slice() < to));
+            range.take(20_000).map(|(k, v)| (k.clone(), v.clone())).collect()
+        };
+        for from in [&[][..], &[3], &[80, 1], &[255]] {
+            for to in [None, Some(&[81][..]), Some(&[200])] {
+                assert_eq!(all(from, to), wanted(from, to), "from {from:?} to {to:?}");
+            }
+        }
+        for (k, v) in expected.iter().step_by(101) {
+            assert_eq!(kv.read(|t| Ok(t.get(table, k)?.map(Cow::into_owned))).unwrap().as_ref(), Some(v));
+        }
     }
 }

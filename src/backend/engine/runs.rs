@@ -18,6 +18,7 @@ use crate::backend::{
 };
 use crate::lister::{Coverage, Mode};
 use crate::model::{ListerKey, ListerRecord, Timestamp, digest128};
+use crate::transport::Identity;
 
 /// A lister's record, made where there is none.
 pub(crate) fn lister(t: &mut dyn KvTxn, key: &ListerKey, now: Timestamp) -> Result<ListerRecord> {
@@ -250,12 +251,17 @@ fn validator_key(lister: u32, key: &str) -> K {
     K::new().u32(lister).bytes(&digest128(key.as_bytes()))
 }
 
-/// The validator of a (credential, URL).
+/// The validator of a URL, and to whom it was given.
 pub(crate) fn validator(t: &dyn KvRead, lister: &ListerKey, key: &str) -> Result<Option<Validator>> {
     let Some(lister) = lister_number(t, lister)? else { return Ok(None) };
     let Some(bytes) = t.get(keys::VALIDATOR, &validator_key(lister, key))? else { return Ok(None) };
-    let row: ValidatorRow = decode(&bytes)?;
-    Ok(Some(Validator::new(row.etag, row.last_modified, row.part.into())))
+    let (row, identity): (ValidatorRow, String) = match decode(&bytes) {
+        Ok(row) => row,
+        // One of an earlier version, which kept them for anonymous requests only.
+        Err(_) => (decode(&bytes)?, String::new()),
+    };
+    let validator = Validator::new(row.etag, row.last_modified, row.part.into());
+    Ok(Some(validator.of(Identity::stored(identity))))
 }
 
 pub(crate) fn store_validator(t: &mut dyn KvTxn, lister: u32, key: &str, validator: Validator) -> Result<()> {
@@ -264,7 +270,7 @@ pub(crate) fn store_validator(t: &mut dyn KvTxn, lister: u32, key: &str, validat
         last_modified: validator.last_modified,
         part: validator.part.as_ref().to_owned(),
     };
-    t.put(keys::VALIDATOR, &validator_key(lister, key), &encode(&row)?)
+    t.put(keys::VALIDATOR, &validator_key(lister, key), &encode(&(row, validator.identity.as_str()))?)
 }
 
 /// Ends a run, or leaves it open.

@@ -1,6 +1,15 @@
 //! The role traits, once for every store that runs the engine.
 
-/// Implements all four roles for a store with `async fn run(&self, FnOnce(&Engine) -> Result<R>)`.
+use crate::backend::BackendError;
+use crate::transport::{TransportError, TransportErrorKind};
+
+/// A store's error as the transport's.
+pub(crate) fn unkept(what: &str, host: &str, error: BackendError) -> TransportError {
+    let context = format!("the limits of {host} could not be {what}");
+    TransportError::new(TransportErrorKind::Other, context).with_source(error)
+}
+
+/// Implements all four roles, and the keeping of limits, for a store with `async fn run(&self, FnOnce(&Engine) -> Result<R>)`.
 macro_rules! impl_store {
     ($store:ty) => {
         #[async_trait::async_trait]
@@ -49,6 +58,30 @@ macro_rules! impl_store {
             async fn gaps(&self, query: &GapQuery) -> Result<Vec<Gap>> {
                 let query = query.clone();
                 self.run(move |e| e.gaps(&query)).await
+            }
+        }
+
+        #[async_trait::async_trait]
+        impl crate::transport::LimitStore for $store {
+            async fn standings(
+                &self,
+                host: &str,
+                now: Timestamp,
+            ) -> std::result::Result<Vec<crate::transport::Standing>, crate::transport::TransportError> {
+                let name = host.to_owned();
+                let found = self.run(move |e| e.standings(&name, now)).await;
+                found.map_err(|e| crate::backend::engine::unkept("read", host, e))
+            }
+
+            async fn keep_standings(
+                &self,
+                host: &str,
+                standings: &[crate::transport::Standing],
+                now: Timestamp,
+            ) -> std::result::Result<(), crate::transport::TransportError> {
+                let (name, news) = (host.to_owned(), standings.to_vec());
+                let kept = self.run(move |e| e.keep_standings(&name, &news, now)).await;
+                kept.map_err(|e| crate::backend::engine::unkept("kept", host, e))
             }
         }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use lamplighter::lister::{Built, Secret};
 use lamplighter::transport::{
-    Clock, Credentials, GateOptions, Http, HttpOptions, Polite, PoliteOptions, Transport,
+    Clock, Credentials, GateOptions, Http, HttpOptions, LimitStore, Polite, PoliteOptions, Transport,
 };
 use url::Url;
 
@@ -21,8 +21,13 @@ const NO_TIME_AT_ALL: Duration = Duration::from_secs(365 * 86_400);
 const NO_CONTACT: &str = "no contact given";
 
 /// A client for a lister's forge, with retries and limits around it.
-pub(crate) fn polite(built: &Built, secrets: &[Secret], context: &Context) -> Result<Arc<dyn Transport>> {
-    Ok(around(http(built, secrets, context)?, built, secrets))
+pub(crate) fn polite(
+    built: &Built,
+    secrets: &[Secret],
+    context: &Context,
+    limits: Option<Arc<dyn LimitStore>>,
+) -> Result<Arc<dyn Transport>> {
+    Ok(around(http(built, secrets, context)?, built, secrets, context, limits))
 }
 
 /// A client for a lister's forge.
@@ -33,21 +38,27 @@ pub(crate) fn http(built: &Built, secrets: &[Secret], context: &Context) -> Resu
             "no contact is configured: a forge that wants something changed can only block you; set contact= in --config",
         );
     }
-    made(options(built, context).with_credentials(credentials(built, secrets)))
+    made(options(built, context)?.with_credentials(credentials(built, secrets)))
 }
 
 /// A client that asks a server on loopback in the place of a lister's forge.
 pub(crate) fn loopback(built: &Built, secrets: &[Secret], server: &Url, context: &Context) -> Result<Http> {
     let hosts = || built.bases.iter().chain([server]);
     let credentials = secrets.iter().fold(Credentials::new(), |all, s| all.with(s.clone(), hosts()));
-    made(options(built, context).with_bases(hosts().cloned()).with_credentials(Arc::new(credentials)))
+    made(options(built, context)?.with_bases(hosts().cloned()).with_credentials(Arc::new(credentials)))
 }
 
-fn options(built: &Built, context: &Context) -> HttpOptions {
-    HttpOptions::new(context.config.contact.as_deref().unwrap_or(NO_CONTACT))
+fn options(built: &Built, context: &Context) -> Result<HttpOptions> {
+    let options = HttpOptions::new(context.config.contact.as_deref().unwrap_or(NO_CONTACT))
         .with_private_allowed(context.config.allow_private)
         .with_bases(built.bases.iter().cloned())
-        .with_clock(real_time())
+        .with_clock(real_time());
+    context.config.root_certificates.iter().try_fold(options, |options, path| {
+        let pem = std::fs::read(path).map_err(|e| {
+            Failure::usage(format!("the root certificate {} cannot be read: {e}", path.display()))
+        })?;
+        Ok(options.with_root_certificate(pem))
+    })
 }
 
 fn made(options: HttpOptions) -> Result<Http> {
@@ -60,8 +71,12 @@ pub(crate) fn around(
     client: impl Transport + 'static,
     built: &Built,
     secrets: &[Secret],
+    context: &Context,
+    limits: Option<Arc<dyn LimitStore>>,
 ) -> Arc<dyn Transport> {
-    let options = PoliteOptions::default().with_bases(built.bases.iter().cloned());
+    let mut options =
+        PoliteOptions::default().with_bases(built.bases.iter().cloned()).with_reserve(context.config.reserve);
+    options.limits = limits;
     Arc::new(Polite::new(client, real_time(), credentials(built, secrets), options))
 }
 

@@ -1,7 +1,7 @@
 //! The TOML configuration, and the tokens that come from the environment.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use lamplighter::lister::Secret;
 use lamplighter::model::ListerKey;
@@ -19,6 +19,10 @@ pub(crate) struct Config {
     pub(crate) store: Option<String>,
     /// Whether URLs from upstream may lead to private addresses.
     pub(crate) allow_private: bool,
+    /// How many requests of each token's budget are left to others who use it.
+    pub(crate) reserve: u64,
+    /// PEM files with root certificates that are trusted besides the system's.
+    pub(crate) root_certificates: Vec<PathBuf>,
     /// By lister, then instance.
     credentials: BTreeMap<String, BTreeMap<String, Vec<Credential>>>,
 }

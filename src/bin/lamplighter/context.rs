@@ -9,7 +9,7 @@ use lamplighter::driver::SystemClock;
 use lamplighter::lister::Secret;
 use lamplighter::model::{ListerKey, Timestamp};
 use lamplighter::testing::VirtualClock;
-use lamplighter::transport::Clock;
+use lamplighter::transport::{Clock, LimitStore};
 
 use crate::args::Common;
 use crate::config::Config;
@@ -74,8 +74,27 @@ impl Context {
         }
     }
 
+    /// The store, made where there is none yet, and where it keeps forges' limits.
+    pub(crate) fn store_and_limits(&self) -> Result<(Arc<dyn SchedulerBackend>, Arc<dyn LimitStore>)> {
+        match named(&self.store)? {
+            Place::Memory => {
+                let store = Arc::new(MemoryStore::new());
+                Ok((Arc::clone(&store) as _, store))
+            }
+            Place::File(path) => {
+                let store = self.open_file(&path)?;
+                Ok((Arc::clone(&store) as _, store))
+            }
+        }
+    }
+
     /// The store, for a command that needs what earlier ones stored.
     pub(crate) fn filled_store(&self) -> Result<Arc<dyn SchedulerBackend>> {
+        Ok(self.filled_store_and_limits()?.0)
+    }
+
+    /// As [`Context::filled_store`], and where it keeps forges' limits.
+    pub(crate) fn filled_store_and_limits(&self) -> Result<(Arc<dyn SchedulerBackend>, Arc<dyn LimitStore>)> {
         match named(&self.store)? {
             Place::Memory => Err(Failure::usage(
                 "--store memory forgets everything at exit, so it never holds what an earlier command stored; \
@@ -85,7 +104,10 @@ impl Context {
                 "there is no store at {}; list or import something first, or name another one: --store file:PATH",
                 path.display()
             ))),
-            Place::File(path) => self.open(&path),
+            Place::File(path) => {
+                let store = self.open_file(&path)?;
+                Ok((Arc::clone(&store) as _, store))
+            }
         }
     }
 
@@ -98,6 +120,10 @@ impl Context {
     }
 
     fn open(&self, path: &Path) -> Result<Arc<dyn SchedulerBackend>> {
+        Ok(self.open_file(path)?)
+    }
+
+    fn open_file(&self, path: &Path) -> Result<Arc<FileStore>> {
         let mut options = StoreOptions::default();
         if self.now.is_none() {
             options = options.with_clock_bound(CLOCK_BOUND);

@@ -13,7 +13,8 @@ use lamplighter::driver::{Driver, RunOptions, RunReport, StopHandle, SystemClock
 use lamplighter::lister::{Built, Entry, Mode, Registry, Secret};
 use lamplighter::model::{JsonObject, ListerKey, Timestamp};
 use lamplighter::transport::{
-    Auth, Clock, RecordedRun, Recording, RecordingInfo, Request, Response, Transport, TransportError,
+    Auth, Clock, LimitStore, RecordedRun, Recording, RecordingInfo, Request, Response, Transport,
+    TransportError,
 };
 use serde_json::{Value, json};
 
@@ -84,8 +85,8 @@ pub(crate) async fn list(args: &ListArgs, context: &mut Context) -> Result<Done>
     if args.dry_run {
         return dry_run(args, &asked, context).await;
     }
-    let store = context.store()?;
-    let transport = client::polite(&asked.built, &asked.secrets, context)?;
+    let (store, limits) = context.store_and_limits()?;
+    let transport = client::polite(&asked.built, &asked.secrets, context, Some(limits))?;
     let options = asked
         .options(args.max_pages)
         .with_full(args.full)
@@ -110,7 +111,7 @@ pub(crate) async fn record(args: &RecordArgs, context: &mut Context) -> Result<D
     let recording = Recording::create(client::http(&asked.built, &asked.secrets, context)?, &args.into, info)
         .and_then(|recording| recording.begin_run(at).map(|()| Arc::new(recording)))
         .map_err(|e| Failure::usage(format!("{}; name an empty folder with --into", chain(&e))))?;
-    let transport = client::around(Arc::clone(&recording), &asked.built, &asked.secrets);
+    let transport = client::around(Arc::clone(&recording), &asked.built, &asked.secrets, context, None);
     // A store of its own: the recording begins at the beginning, and can be replayed from nothing.
     let driver = Driver::new(Arc::new(MemoryStore::new()), transport, Arc::clone(&context.clock));
     let (done, outcome) = run(driver, &asked, asked.options(max_pages).with_concurrency(1), context).await?;
@@ -331,7 +332,7 @@ async fn dry_run(args: &ListArgs, asked: &Asked, context: &mut Context) -> Resul
             seed_state(&scratch, &key, lister.current_state, lister.state_form, context.now()).await?;
         }
     }
-    let transport = client::polite(&asked.built, &asked.secrets, context)?;
+    let transport = client::polite(&asked.built, &asked.secrets, context, None)?;
     let watched = Arc::new(Watched { inner: transport, first: Mutex::new(None) });
     let driver = Driver::new(Arc::new(scratch), Arc::clone(&watched) as _, Arc::clone(&context.clock));
     let options = asked.options(Some(1)).with_full(args.full).with_concurrency(1);
@@ -375,6 +376,7 @@ async fn dry_run(args: &ListArgs, asked: &Asked, context: &mut Context) -> Resul
 /// Asks for known gaps again: one run for each lister and set of parameters that has some.
 pub(crate) async fn retry(
     store: &Arc<dyn SchedulerBackend>,
+    limits: &Arc<dyn LimitStore>,
     gaps: &[Gap],
     context: &mut Context,
 ) -> Result<Done> {
@@ -394,7 +396,7 @@ pub(crate) async fn retry(
     let mut whole = true;
     for (key, parameters) in wanted {
         let asked = Asked::of(registry.entry(&key.name)?, &parameters, context)?;
-        let transport = client::polite(&asked.built, &asked.secrets, context)?;
+        let transport = client::polite(&asked.built, &asked.secrets, context, Some(Arc::clone(limits)))?;
         let driver = Driver::new(Arc::clone(store) as _, transport, Arc::clone(&context.clock));
         let (done, _) = run(driver, &asked, asked.options(None).with_gaps_only(true), context).await?;
         whole &= done == Done::Whole;

@@ -213,10 +213,10 @@ fn run_json(run: &RunRecord) -> Value {
 }
 
 pub(crate) async fn gaps(args: &GapsArgs, context: &mut Context) -> Result<Done> {
-    let store = context.filled_store()?;
+    let (store, limits) = context.filled_store_and_limits()?;
     let gaps = store.gaps(&GapQuery::default()).await?;
     if args.retry {
-        return crate::list::retry(&store, &gaps, context).await;
+        return crate::list::retry(&store, &limits, &gaps, context).await;
     }
     if context.json {
         for gap in &gaps {

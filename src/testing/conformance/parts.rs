@@ -8,6 +8,7 @@ use super::kit::{Drive, Said, all, at, lister, news, one, origin, part_name, pla
 use crate::backend::{CursorEnd, PageCommit, RunOutcome, SchedulerBackend, Validator};
 use crate::lister::{Mode, PageBatch};
 use crate::model::{Artifact, NewOrigin};
+use crate::transport::Identity;
 
 /// Parts: what they say of origins, replaced, kept and dropped; items and validators.
 pub async fn parts<B, Fut>(make: impl Fn() -> Fut)
@@ -481,8 +482,9 @@ async fn an_open_run_keeps_what_it_has_read_of_a_part<B: SchedulerBackend>(store
 }
 
 async fn a_validator_comes_with_its_page<B: SchedulerBackend>(store: &B) {
-    let key = "anonymous https://forge.example/index";
-    let validator = Validator::new(Some("\"e1\"".to_owned()), None, part_name("sid"));
+    let key = "https://forge.example/index";
+    let validator =
+        Validator::new(Some("\"e1\"".to_owned()), None, part_name("sid")).of(Identity::stored("ann"));
     let stored = async || store.validator(&lister(), key).await.unwrap();
     assert_eq!(stored().await, None);
     let drive = Drive::begin(store, plan(&[1]), at(0)).await;
@@ -496,7 +498,7 @@ async fn a_validator_comes_with_its_page<B: SchedulerBackend>(store: &B) {
         taken_over.commit_of(&held, reads("sid", &[("a", 1)])).with_validator(key, validator.clone());
     store.commit_page(commit, at(0)).await.unwrap();
     assert_eq!(stored().await, Some(validator));
-    assert_eq!(store.validator(&lister(), "another credential").await.unwrap(), None);
+    assert_eq!(store.validator(&lister(), "https://forge.example/other").await.unwrap(), None);
 }
 
 async fn artifacts_outside_any_part_are_arguments<B: SchedulerBackend>(store: &B) {
