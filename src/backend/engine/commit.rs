@@ -7,7 +7,7 @@ use super::ctx::{Ctx, fenced};
 use super::feed::Feed;
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, scan_prefix};
-use super::place::{create, find, find_key, listing_lifts_hold, must_load, observe, place};
+use super::place::{create, find, find_key, listing_lifts_hold, must_load, observe, place, will_load};
 use super::rows::{
     CursorRow, CursorState, Listing, OriginRow, PendingRow, Piece, Reading, RunRow, assemble, decode, to_json,
 };
@@ -121,8 +121,8 @@ fn close(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, mut work: Work) -> Result<Committ
         }
     }
     let lister = K::new().u32(work.run.lister);
-    work.listed.write(t, keys::LISTED, &lister)?;
-    work.seen.write(t, keys::SEEN, &lister.u64(work.run.record.id.0))?;
+    t.add_members(keys::LISTED, &lister, work.listed)?;
+    t.add_members(keys::SEEN, &lister.u64(work.run.record.id.0), work.seen)?;
     work.feed.write(t, ctx.now)?;
     work.run.record.counts.add(work.counts);
     runs::store(t, &work.run)?;
@@ -420,21 +420,22 @@ pub(crate) fn prune(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, run: &RunRow, feed: &m
         Ok(ControlFlow::Continue(()))
     })?;
     let open = gaps::under(t, &keys::of_u32(run.lister))?;
-    let mut gone = 0;
-    for (chunk, mut set) in chunks {
-        if let Some(seen) = sets::read(t, keys::SEEN, &keys::seen(run.lister, run.record.id.0, chunk))? {
+    for (chunk, set) in &mut chunks {
+        if let Some(seen) = sets::read(t, keys::SEEN, &keys::seen(run.lister, run.record.id.0, *chunk))? {
             set.subtract(&seen);
         }
-        for low in set.iter() {
-            let id = sets::join(chunk, low);
-            let row = must_load(t, id)?;
-            let hidden = match row.listings.iter().find(|l| l.lister == run.lister) {
-                Some(listing) => parts::under_gap(t, id, listing, &open)?,
-                None => true,
-            };
-            if !hidden {
-                gone += u64::from(retire(t, ctx, run.lister, id, row, GoneReason::NotListed, feed)?);
-            }
+    }
+    let unseen = || chunks.iter().flat_map(|(chunk, set)| set.iter().map(|low| sets::join(*chunk, low)));
+    will_load(t, unseen())?;
+    let mut gone = 0;
+    for id in unseen() {
+        let row = must_load(t, id)?;
+        let hidden = match row.listings.iter().find(|l| l.lister == run.lister) {
+            Some(listing) => parts::under_gap(t, id, listing, &open)?,
+            None => true,
+        };
+        if !hidden {
+            gone += u64::from(retire(t, ctx, run.lister, id, row, GoneReason::NotListed, feed)?);
         }
     }
     Ok(gone)

@@ -67,7 +67,7 @@ impl<'e> Ctx<'e> {
 
     /// Whether an origin was made in this transaction, so that nothing else is known of it.
     pub(crate) fn is_new(&self, origin: u64) -> bool {
-        self.born.is_some_and(|(first, _)| origin >= first)
+        self.born.is_some_and(|(first, next)| (first..next).contains(&origin))
     }
 
     /// Writes what was only counted so far. To be called at the end of a transaction.

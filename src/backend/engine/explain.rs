@@ -18,14 +18,9 @@ const COUNTED: u64 = 100_000;
 
 /// Origins of a lane that go before a place.
 fn ahead(t: &dyn KvRead, visit_type: u16, id: u64, place: Place) -> Result<u64> {
-    let mut n = 0;
     let from = K::new().u16(visit_type).u8(place.lane);
     let to = keys::queue(visit_type, place.lane, place.rank, id);
-    t.scan(keys::QUEUE, &from, Some(&to), &mut |_, _| {
-        n += 1;
-        Ok(if n >= COUNTED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    })?;
-    Ok(n)
+    t.count(keys::QUEUE, &from, &to, COUNTED)
 }
 
 /// Asks for visits soon. The first wish counts; repeating it changes nothing.

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use super::ctx::{Ctx, lister_row, next_of};
 use super::keys;
 use super::kv::{KvRead, KvTxn};
-use super::place::must_load;
+use super::place::{must_load, will_load};
 use super::rows::{ChangeRow, corrupt, decode, encode};
 use crate::backend::{Change, ChangeKind, ChangeToken, Result};
 use crate::model::Timestamp;
@@ -60,6 +60,7 @@ pub(crate) fn changes(
         Ok(if found.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
     found.truncate(limit);
+    will_load(t, found.iter().map(|(_, _, origin, ..)| *origin))?;
     found
         .into_iter()
         .map(|(token, kind, origin, lister, at)| {

@@ -10,31 +10,31 @@
     reason = "rows and their parts are named as the tables are, and given away where they are kept"
 )]
 
-mod commit;
-mod ctx;
-mod explain;
-mod feed;
+pub(crate) mod commit;
+pub(crate) mod ctx;
+pub(crate) mod explain;
+pub(crate) mod feed;
 mod frontier;
-mod gaps;
-mod keys;
+pub(crate) mod gaps;
+pub(crate) mod keys;
 pub(crate) mod kv;
 pub(crate) mod mem;
-mod origins;
+pub(crate) mod origins;
 mod parts;
-mod place;
+pub(crate) mod place;
 #[cfg(feature = "file")]
 pub(crate) mod redb;
-mod rows;
-mod runs;
+pub(crate) mod rows;
+pub(crate) mod runs;
 mod seen;
-mod sets;
-mod standings;
+pub(crate) mod sets;
+pub(crate) mod standings;
 mod store;
 #[cfg(feature = "file")]
 mod tail;
 #[cfg(test)]
 mod tests;
-mod visits;
+pub(crate) mod visits;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -227,7 +227,7 @@ impl<S: Kv> Engine<S> {
         after: Option<&PageToken>,
         limit: usize,
     ) -> Result<OriginPage> {
-        self.read(origins::NO_TIME, |t, ctx| origins::origins(t, ctx, query, after, limit))
+        self.read(origins::NO_TIME, |t, ctx| origins::origins(t, ctx, query, after, limit, usize::MAX))
     }
 
     pub(crate) fn import(&self, origins: Vec<ImportedOrigin>, now: Timestamp) -> Result<Imported> {

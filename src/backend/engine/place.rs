@@ -26,6 +26,11 @@ pub(crate) fn must_load(t: &dyn KvRead, id: u64) -> Result<OriginRow> {
     load(t, id)?.ok_or_else(|| corrupt(format!("no origin {id}")))
 }
 
+/// Tells that the rows of these origins will be read.
+pub(crate) fn will_load(t: &dyn KvRead, ids: impl IntoIterator<Item = u64>) -> Result<()> {
+    t.will_read(keys::ORIGIN, &mut ids.into_iter().map(|id| keys::of_u64(id).to_vec()))
+}
+
 /// An origin by its key.
 pub(crate) fn find(
     t: &dyn KvRead,

@@ -7,7 +7,7 @@ use super::commit::prune;
 use super::ctx::{Ctx, conflict, fenced, lister_number, lister_number_or_new, lister_row, next};
 use super::feed::Feed;
 use super::keys::{self, K};
-use super::kv::{KvRead, KvTxn, delete_prefix, keys_of, scan_prefix};
+use super::kv::{KvRead, KvTxn, keys_of, scan_prefix};
 use super::rows::{
     CursorRow, CursorState, ListerRow, PendingRow, RunRow, ValidatorRow, decode, encode, from_json, to_json,
 };
@@ -185,7 +185,7 @@ fn close(t: &mut dyn KvTxn, row: &RunRow, keep_readings: bool) -> Result<()> {
     let run = row.record.id.0;
     parts::settle(t, run, keep_readings)?;
     for table in [keys::CURSOR, keys::CURSOR_ID, keys::PENDING] {
-        delete_prefix(t, table, &keys::of_u64(run))?;
+        t.clear(table, &keys::of_u64(run))?;
     }
     t.delete(keys::CANDIDATE, &keys::of_u64(run))?;
     t.delete(keys::OPEN_RUN, &open_key(row))

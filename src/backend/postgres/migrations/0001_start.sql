@@ -1,0 +1,208 @@
+-- Everything lives in one schema, named {s} here. Times are UTC.
+
+-- The last migration done.
+create table {s}.version (version int not null);
+
+-- Counters that grow in the order of commits.
+create table {s}.meta (name text primary key, n bigint not null);
+insert into {s}.meta values ('change', 0);
+
+create sequence {s}.origin_seq;
+create sequence {s}.lister_seq;
+create sequence {s}.owner_seq;
+create sequence {s}.part_seq;
+create sequence {s}.gap_seq;
+create sequence {s}.run_seq;
+create sequence {s}.visit_seq;
+
+-- The first of the next n numbers of a sequence. The lock is held for this call, not for the
+-- transaction, so that nobody waits for a commit.
+create function {s}.reserve(seq regclass, n bigint) returns bigint language plpgsql as $$
+declare first bigint;
+begin
+  perform pg_advisory_lock(1818324336, seq::oid::int);
+  first := nextval(seq);
+  if n > 1 then perform setval(seq, first + n - 1); end if;
+  perform pg_advisory_unlock(1818324336, seq::oid::int);
+  return first;
+end $$;
+
+create table {s}.lister (
+  id int primary key,
+  uuid uuid not null unique,
+  name text not null,
+  instance text not null,
+  state json,
+  state_form int not null,
+  created timestamptz not null,
+  updated timestamptz not null,
+  last_finished timestamptz,
+  evidence_at timestamptz,
+  evidence_run bigint,
+  revision bigint not null
+) with (fillfactor = 50);
+
+-- One row for each visit type: what its policy keeps, and what each lane is owed.
+create table {s}.visit_type (
+  id smallint primary key,
+  name text not null unique,
+  policy text not null,
+  replace_from bigint,
+  shared json,
+  credit float8[] not null
+) with (fillfactor = 50);
+
+-- One (url, visit type): the unit of scheduling. What the first lister says of it is here too.
+create table {s}.origin (
+  id bigint primary key,
+  -- Half a SHA-256 of type and URL. Two with the same one are told apart by the URL, and counted.
+  key bigint not null,
+  -- Its place in the index of claims: microseconds, or whatever the policy ranks by.
+  rank bigint not null,
+  -- Where it waits until `rank`, what its rank is then; null where it waits for nothing.
+  next_rank bigint,
+  first_seen timestamptz not null,
+  last_seen timestamptz not null,
+  last_update timestamptz,
+  last_visit timestamptz,
+  last_successful timestamptz,
+  requested_at timestamptz,
+  hold_until timestamptz,
+  gone_at timestamptz,
+  -- The token of the last outcome taken.
+  token bigint not null,
+  visits bigint not null,
+  lister int not null,
+  -- Visit type * 256 + lane; -1 where it waits for no visit.
+  slot int not null,
+  failures int not null,
+  visit_type smallint not null,
+  twin smallint not null,
+  flags smallint not null,
+  -- How many further listers list it.
+  others smallint not null,
+  next_lane smallint,
+  last_status smallint,
+  gone_reason smallint,
+  url text not null,
+  last_snapshot text,
+  forge_id text,
+  forked_from text,
+  arguments json,
+  -- {"by_hand": {"at", "reason"}, "by_failures": {…}}
+  disabled json
+) with (fillfactor = 90);
+create unique index origin_key on {s}.origin (key, twin);
+create index origin_place on {s}.origin (slot, rank, id) where slot >= 0;
+
+-- What second and further listers say of an origin.
+create table {s}.listing (
+  origin bigint not null,
+  place smallint not null,
+  lister int not null,
+  flags smallint not null,
+  gone_reason smallint,
+  first_seen timestamptz not null,
+  last_seen timestamptz not null,
+  last_update timestamptz,
+  gone_at timestamptz,
+  forge_id text,
+  forked_from text,
+  arguments json,
+  primary key (origin, place)
+);
+create index listing_lister on {s}.listing (lister);
+
+-- Visits under way.
+create table {s}.lease (
+  id bigint primary key,
+  token bigint not null,
+  owner int not null,
+  since timestamptz not null,
+  until timestamptz not null
+) with (fillfactor = 90, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 10000);
+create index lease_until on {s}.lease (until);
+
+-- How far the claims of a slot have come: what is before it is under way.
+create table {s}.position (
+  slot int primary key,
+  rank bigint not null,
+  id bigint not null,
+  head_at timestamptz not null,
+  head_micros bigint not null
+) with (fillfactor = 50);
+
+create table {s}.run (
+  id bigint primary key,
+  lister int not null,
+  mode text not null,
+  coverage text not null,
+  parameters json not null,
+  digest bytea not null,
+  outcome text not null,
+  started timestamptz not null,
+  finished timestamptz,
+  pages bigint not null,
+  requests bigint not null,
+  new bigint not null,
+  changed bigint not null,
+  unchanged bigint not null,
+  gone bigint not null,
+  gaps bigint not null,
+  followed bigint not null,
+  skipped bigint not null,
+  error text,
+  fence bigint not null,
+  cursor_form int not null,
+  ignore_fingerprints bool not null,
+  next_cursor bigint not null,
+  -- It is the one that its lister, mode and parameters continue.
+  current bool not null
+) with (fillfactor = 50);
+create unique index run_current on {s}.run (lister, mode, digest) where current;
+create index run_lister on {s}.run (lister);
+
+create table {s}.gap (
+  lister int not null,
+  parameters bytea not null,
+  digest bytea not null,
+  number bigint not null,
+  run bigint not null,
+  cursor json not null,
+  part text,
+  fingerprint text,
+  begins_part bool not null,
+  kind text not null,
+  reason text not null,
+  since timestamptz not null,
+  attempts int not null,
+  retry_at timestamptz not null,
+  primary key (lister, parameters, digest)
+);
+
+-- Changes in the order of commits, up to a thousand a row: the first one's token is the key.
+create table {s}.change (
+  first bigint primary key,
+  at timestamptz not null,
+  lister int not null,
+  kinds bytea not null,
+  origins bigint[] not null
+);
+
+-- Who was seen by a run since its sets were last put together.
+create table {s}.seen_log (
+  lister int not null,
+  run bigint not null,
+  n int not null,
+  ids bigint[] not null,
+  primary key (lister, run, n)
+);
+
+-- What runs need to know and nobody else: cursors, parts, fingerprints, validators, readings, sets,
+-- in the form that all stores of this crate share.
+create table {s}.entry (
+  kind smallint not null,
+  key bytea not null,
+  value bytea not null,
+  primary key (kind, key)
+) with (fillfactor = 80);
