@@ -20,6 +20,8 @@ mod memory;
 mod options;
 mod origins;
 mod pointer;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod runs;
 mod visits;
 

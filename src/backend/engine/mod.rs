@@ -59,7 +59,20 @@ use crate::transport::Standing;
 const FORM: u64 = 1;
 
 /// So many origins are placed again in one transaction after a change of policy.
-const AT_ONCE: usize = 1000;
+pub(crate) const AT_ONCE: usize = 1000;
+
+/// Refuses a caller's time that is too far from the clock's.
+pub(crate) fn check_clock(bound: Option<Duration>, now: Timestamp) -> Result<()> {
+    let Some(bound) = bound else { return Ok(()) };
+    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let clock = Timestamp::EPOCH.plus(clock);
+    let apart = now.since(clock).max(clock.since(now));
+    if apart > bound {
+        let what = format!("told {now}, while the clock says {clock}");
+        return Err(BackendError::new(BackendErrorKind::Clock, what));
+    }
+    Ok(())
+}
 
 /// The engine over some tables.
 pub(crate) struct Engine<S> {
@@ -106,17 +119,8 @@ impl<S: Kv> Engine<S> {
         Ok(Self { kv, options, settled: AtomicBool::new(settled) })
     }
 
-    /// Refuses a caller's time that is too far from the clock's.
     fn check(&self, now: Timestamp) -> Result<()> {
-        let Some(bound) = self.options.clock_bound else { return Ok(()) };
-        let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        let clock = Timestamp::EPOCH.plus(clock);
-        let apart = now.since(clock).max(clock.since(now));
-        if apart > bound {
-            let what = format!("told {now}, while the clock says {clock}");
-            return Err(BackendError::new(BackendErrorKind::Clock, what));
-        }
-        Ok(())
+        check_clock(self.options.clock_bound, now)
     }
 
     /// After a change of policy, places every origin anew: in batches, each of them kept.

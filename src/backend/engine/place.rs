@@ -16,6 +16,11 @@ fn digest(url: &str, visit_type: &str) -> [u8; 8] {
     whole.first_chunk().copied().unwrap_or_default()
 }
 
+/// The number by which an origin's key is looked up: that of the digest's bytes.
+pub(crate) fn key_number(url: &str, visit_type: &str) -> u64 {
+    u64::from_be_bytes(digest(url, visit_type))
+}
+
 /// An origin by its number.
 pub(crate) fn load(t: &dyn KvRead, id: u64) -> Result<Option<OriginRow>> {
     t.get(keys::ORIGIN, &keys::of_u64(id))?.map(|bytes| decode(&bytes)).transpose()
@@ -90,7 +95,7 @@ pub(crate) fn lease(t: &dyn KvRead, id: u64) -> Result<Option<LeaseRow>> {
 /// What a policy is told of an origin.
 pub(crate) fn facts(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow) -> Result<Facts> {
     let visit_type = ctx.kind(row.visit_type)?.row.name.clone();
-    let seed = u64::from_be_bytes(digest(&row.url, &visit_type));
+    let seed = key_number(&row.url, &visit_type);
     let first_seen = row.listings.iter().map(|l| l.first_seen).min().unwrap_or(ctx.now);
     let mut facts = Facts::new(seed, first_seen);
     let live = || row.listings.iter().filter(|l| l.gone().is_none());

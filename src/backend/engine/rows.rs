@@ -90,6 +90,20 @@ impl Listing {
         Self { lister, flags: ENABLED, first_seen, seen_for: 0, last_update: None, more: None }
     }
 
+    /// One as a store that has columns keeps it.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn stored(lister: u32, flags: u16, seen: (Timestamp, Timestamp)) -> Self {
+        let mut listing = Self::new(lister, seen.0);
+        listing.flags = flags;
+        listing.set_last_seen(seen.1);
+        listing
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn flags(&self) -> u16 {
+        self.flags
+    }
+
     pub(crate) fn enabled(&self) -> bool {
         self.flags & ENABLED != 0
     }

@@ -61,7 +61,7 @@ fn open_key(row: &RunRow) -> K {
     open_key_of(row.lister, row.record.mode, &row.parameters)
 }
 
-fn open_key_of(lister: u32, mode: Mode, parameters: &[u8; 16]) -> K {
+pub(crate) fn open_key_of(lister: u32, mode: Mode, parameters: &[u8; 16]) -> K {
     let mode = match mode {
         Mode::Full => 0,
         Mode::Incremental => 1,

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::error::Error as StdError;
 
 use tokio_postgres::error::SqlState;
-use tokio_postgres::types::private::BytesMut;
+use bytes::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use crate::backend::{BackendError, BackendErrorKind};
@@ -40,6 +40,20 @@ impl<'a> FromSql<'a> for Time {
 
     fn accepts(ty: &Type) -> bool {
         *ty == Type::TIMESTAMPTZ
+    }
+}
+
+/// Which version of a row one is: another one after every change of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Version(pub(super) i64);
+
+impl<'a> FromSql<'a> for Version {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Boxed> {
+        Ok(Self(u32::from_be_bytes(raw.try_into()?).into()))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::XID
     }
 }
 
