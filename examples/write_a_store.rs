@@ -6,9 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use lamplighter::backend::{
     Begun, Candidate, Change, ChangeToken, Claim, Claimed, Committed, Completed, EndRun, Ended, Explanation,
-    Gap, GapQuery, Imported, ImportedOrigin, LaneLoad, MemoryStore, Metrics, MetricsStore, OriginPage,
-    OriginQuery, OriginStore, PageCommit, PageToken, PendingCursor, Refusal, Requested, Result, RunPlan,
-    RunQuery, RunRecord, RunStore, RunTicket, Validator, VisitRequest, VisitStore,
+    Gap, GapQuery, Hint, Hinted, Imported, ImportedOrigin, LaneLoad, MemoryStore, Metrics, MetricsStore,
+    OriginPage, OriginQuery, OriginStore, PageCommit, PageToken, PendingCursor, Refusal, Requested, Result,
+    RunPlan, RunQuery, RunRecord, RunStore, RunTicket, Validator, VisitRequest, VisitStore,
 };
 use lamplighter::model::{
     ListerKey, ListerRecord, OriginKey, Outcome, Timestamp, VisitId, VisitStats, VisitToken, VisitType,
@@ -111,6 +111,9 @@ impl VisitStore for Counted {
     }
     async fn request(&self, requests: &[VisitRequest], now: Timestamp) -> Result<Vec<Option<Requested>>> {
         self.inner.request(requests, now).await
+    }
+    async fn hint(&self, hints: &[Hint], now: Timestamp) -> Result<Vec<Hinted>> {
+        self.inner.hint(hints, now).await
     }
     async fn stats(&self, origins: &[OriginKey]) -> Result<Vec<Option<VisitStats>>> {
         self.inner.stats(origins).await

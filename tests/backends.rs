@@ -39,6 +39,16 @@ async fn random_operations_on_memory() {
     }
 }
 
+/// A seed to repeat, or another one: `SEED=7 cargo test --test backends renames`.
+fn seed(otherwise: u64) -> u64 {
+    std::env::var("SEED").ok().and_then(|s| s.parse().ok()).unwrap_or(otherwise)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_renames_on_memory() {
+    conformance::renames(|| async { MemoryStore::new() }, seed(41), 10_000).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn d9_what_was_marked_and_never_sent_is_lost_to_the_double() {
     conformance::d9_a_visit_that_was_never_sent_comes_back(&MemoryStore::new()).await;
@@ -104,6 +114,12 @@ mod file {
     async fn file_shared() {
         let files = Files::new();
         conformance::backend(|| async { Arc::new(files.fresh()) as Arc<dyn SchedulerBackend> }).await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn ten_thousand_renames_on_a_file() {
+        let files = Files::new();
+        conformance::renames(|| async { files.fresh() }, seed(42), 10_000).await;
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -212,8 +228,8 @@ mod server;
 
 #[cfg(feature = "postgres")]
 mod postgres {
-    use lamplighter::backend::postgres::PostgresOptions;
     use lamplighter::backend::StoreOptions;
+    use lamplighter::backend::postgres::PostgresOptions;
 
     use super::server::Schemas;
     use super::*;

@@ -21,7 +21,7 @@ use lamplighter::driver::{Driver, Listed, RunOptions, listing};
 use lamplighter::lister::{Lister, ListerError, Mode, Page, RunInfo, Source};
 use lamplighter::model::{NewOrigin, VisitType};
 use lamplighter::testing::{Answering, KillPoint, Killer, KillingStore, KillingTransport, VirtualClock};
-use lamplighter::transport::{Body, Request, Response, TransportError, TransportErrorKind};
+use lamplighter::transport::{Body, CredentialId, Request, Response, TransportError, TransportErrorKind};
 
 fn chain() -> Arc<Source<Chain, lamplighter::lister::WithMemory>> {
     Arc::new(Source::incremental(Chain))
@@ -414,4 +414,55 @@ async fn a_stream_goes_on_from_a_state_and_tells_its_gaps() {
     assert!(gaps[0].contains("500"));
     let Some(Listed::End(Ok(report))) = items.last() else { panic!("it ends with its end") };
     assert_eq!(report.outcome, RunOutcome::Partial);
+}
+
+/// One page that needs a token.
+struct Closed;
+
+impl Lister for Closed {
+    type Cursor = ();
+    fn name(&self) -> &'static str {
+        "closed"
+    }
+    fn instance(&self) -> &str {
+        "closed.example"
+    }
+    fn start(&self, _: &RunInfo) -> Vec<()> {
+        vec![()]
+    }
+    fn request(&self, (): &()) -> Result<Request, ListerError> {
+        Ok(Request::get("https://closed.example/all".parse().unwrap())
+            .needing("a token (Preferences, Tokens)"))
+    }
+    fn page(&self, (): &(), _: Response, _: &mut Page<()>) -> Result<(), ListerError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_is_wanted_and_where_it_is_made() {
+    let reason = async |status: u16, header: (&'static str, &'static str), credential: Option<usize>| {
+        let forge = Answering::new(move |r: &Request| {
+            answer(r, status, "no").map(|mut answer| {
+                answer.credential = credential.map(CredentialId);
+                answer.with_header(header.0, header.1)
+            })
+        });
+        let store = Arc::new(MemoryStore::new());
+        let source = Arc::new(Source::stateless(Closed));
+        driver(&store, forge).run(source, RunOptions::default()).await.unwrap().gaps.remove(0).reason
+    };
+    let told = reason(401, ("www-authenticate", "Bearer realm=\"x\", scope=\"read_api api\""), None).await;
+    for said in ["status 401", "without a credential", "\"read_api api\"", "a token (Preferences, Tokens)"] {
+        assert!(told.contains(said), "{said} in {told}");
+    }
+    let told = reason(403, ("x-accepted-oauth-scopes", "repo"), Some(2)).await;
+    for said in ["status 403", "with credential 2", "\"repo\"", "a token (Preferences, Tokens)"] {
+        assert!(told.contains(said), "{said} in {told}");
+    }
+    // No scope is no word on a scope, and another status is another matter.
+    let told = reason(403, ("x-accepted-oauth-scopes", ""), None).await;
+    assert!(!told.contains("scope"), "{told}");
+    let told = reason(404, ("x-accepted-oauth-scopes", "repo"), None).await;
+    assert!(!told.contains("repo") && !told.contains("credential") && !told.contains("token"), "{told}");
 }

@@ -8,9 +8,9 @@ use super::engine::mem::MemKv;
 use super::engine::{Engine, impl_store};
 use super::{
     Begun, Candidate, Change, ChangeToken, Claim, Claimed, Committed, Completed, EndRun, Ended, Explanation,
-    Gap, GapQuery, Imported, ImportedOrigin, LaneLoad, Metrics, OriginPage, OriginQuery, PageCommit,
-    PageToken, PendingCursor, Refusal, Requested, Result, RunPlan, RunQuery, RunRecord, RunTicket,
-    StoreOptions, Validator, VisitRequest,
+    Gap, GapQuery, Hint, Hinted, Imported, ImportedOrigin, LaneLoad, Metrics, OriginPage, OriginQuery,
+    PageCommit, PageToken, PendingCursor, Refusal, Requested, Result, RunPlan, RunQuery, RunRecord,
+    RunTicket, StoreOptions, Validator, VisitRequest,
 };
 use crate::model::{
     ListerKey, ListerRecord, OriginKey, Outcome, Timestamp, VisitId, VisitStats, VisitToken, VisitType,

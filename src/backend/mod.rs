@@ -11,6 +11,32 @@
 //! invent: call [`crate::policy::schedule`] inside the transaction that changes a fact, and keep
 //! its answer in one index. `testing::conformance::backend` is the suite that the stores here pass;
 //! run it as a value, a `Box<dyn SchedulerBackend>` and an `Arc<dyn SchedulerBackend>`.
+//!
+//! # Identity
+//!
+//! The unit of scheduling is a (URL, visit type). Within one lister of one instance, what an origin
+//! *is* is told by the forge's id, where the lister gives one:
+//!
+//! - **A known id under another URL is a rename** (or a transfer): the same origin, with its visits,
+//!   its first sight and its number. The old URL becomes a *former URL*. What failures stopped, or
+//!   held, is visited again: they were the old URL's.
+//! - **A known URL under another id is another origin.** The one that had the URL is gone (its URL
+//!   is another's: [`crate::model::GoneReason::NameReused`]) and keeps its history; when its id is
+//!   listed again, under whatever URL, it is back.
+//! - An id that appears for an origin that had none is its id from then on. A page that gives no id
+//!   erases none.
+//! - Within a page, the last URL given for an id counts.
+//!
+//! A former URL is answered by everything that asks for an origin by its URL
+//! ([`OriginQuery::url`], statistics, explanations, requests, hints, what a person stops), as long
+//! as no origin bears it now. Listings are never matched by former URLs.
+//!
+//! **Two listers of one URL** share the unit. When one of them tells of a rename and the other still
+//! lists the old URL live, the first one's listing moves on to the new URL with a copy of the history;
+//! the other's stays. When the URL that it moves to is listed by another lister already, it joins the
+//! unit there, and the histories are put together: the newest of each fact, and of two counts of visits
+//! the greater, because they may be the same visits. So two listers that both tell of the rename, one
+//! after the other, end with one origin and one history.
 
 mod engine;
 mod error;
@@ -22,6 +48,7 @@ mod origins;
 mod pointer;
 #[cfg(feature = "postgres")]
 pub mod postgres;
+mod prune;
 mod runs;
 mod visits;
 
@@ -36,14 +63,15 @@ pub use origins::{
     Change, ChangeKind, ChangeToken, Imported, ImportedOrigin, ImportedVisits, OriginPage, OriginQuery,
     PageToken,
 };
+pub use prune::{Prune, PruneGuard};
 pub use runs::{
     Begun, Candidate, Committed, CursorEnd, CursorId, CursorTicket, EndRun, Ended, Gap, GapKind, GapQuery,
     NewState, PageCommit, PageDigest, PendingCursor, RunId, RunOutcome, RunPlan, RunQuery, RunRecord,
     RunTicket, Validator, gap_retry_after,
 };
 pub use visits::{
-    Claim, Claimed, Completed, Explanation, LaneLoad, LeaseInfo, Metrics, Refusal, Requested, Visit,
-    VisitRequest,
+    Claim, Claimed, Completed, Explanation, Hint, Hinted, LaneLoad, LeaseInfo, Metrics, Refusal, Requested,
+    Visit, VisitRequest,
 };
 
 use crate::model::{
@@ -153,7 +181,8 @@ pub trait OriginStore: Send + Sync {
     /// As any method of a store.
     async fn import(&self, origins: Vec<ImportedOrigin>, now: Timestamp) -> Result<Imported>;
 
-    /// Stops (with a reason) or allows visits by hand. Returns how many of the origins are known.
+    /// Stops (with a reason) or allows visits by hand. To allow them also takes back what failures
+    /// stopped, and counts failures anew. Returns how many of the origins are known.
     ///
     /// # Errors
     /// As any method of a store.
@@ -208,6 +237,12 @@ pub trait VisitStore: Send + Sync {
     /// # Errors
     /// As any method of a store.
     async fn request(&self, requests: &[VisitRequest], now: Timestamp) -> Result<Vec<Option<Requested>>>;
+
+    /// Takes outside information on changes. One answer for each, in order.
+    ///
+    /// # Errors
+    /// As any method of a store.
+    async fn hint(&self, hints: &[Hint], now: Timestamp) -> Result<Vec<Hinted>>;
 
     /// What is known of visits, in bulk: same length and order as asked, none where unknown.
     ///

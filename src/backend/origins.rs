@@ -14,7 +14,10 @@ pub struct OriginQuery {
     pub instance: Option<String>,
     /// Of this visit type.
     pub visit_type: Option<VisitType>,
-    /// Whose URL begins so.
+    /// With this URL. A former one finds the origin that bears another one now, as long as nobody
+    /// else bears it.
+    pub url: Option<String>,
+    /// Whose URL begins so, or a former one of its.
     pub url_prefix: Option<String>,
     /// Gone and disabled ones too.
     pub all: bool,
@@ -145,7 +148,7 @@ pub enum ChangeKind {
     Changed,
     /// Gone upstream.
     Gone,
-    /// Listed again after it was gone.
+    /// Listed again after it was gone, under the same URL or another.
     Back,
     /// Listed under another URL.
     Renamed,
@@ -165,8 +168,11 @@ pub struct Change {
     pub lister: String,
     /// The instance it is listed on.
     pub instance: String,
-    /// Its URL.
+    /// Its URL after the change.
     pub url: String,
+    /// The URL that it had before, where the change gave it another one.
+    #[serde(default)]
+    pub old_url: Option<String>,
     /// How it is visited.
     pub visit_type: VisitType,
 }

@@ -7,9 +7,9 @@ use async_trait::async_trait;
 
 use super::{
     Begun, Candidate, Change, ChangeToken, Claim, Claimed, Committed, Completed, EndRun, Ended, Explanation,
-    Gap, GapQuery, Imported, ImportedOrigin, LaneLoad, Metrics, MetricsStore, OriginPage, OriginQuery,
-    OriginStore, PageCommit, PageToken, PendingCursor, Refusal, Requested, Result, RunPlan, RunQuery,
-    RunRecord, RunStore, RunTicket, Validator, VisitRequest, VisitStore,
+    Gap, GapQuery, Hint, Hinted, Imported, ImportedOrigin, LaneLoad, Metrics, MetricsStore, OriginPage,
+    OriginQuery, OriginStore, PageCommit, PageToken, PendingCursor, Refusal, Requested, Result, RunPlan,
+    RunQuery, RunRecord, RunStore, RunTicket, Validator, VisitRequest, VisitStore,
 };
 use crate::model::{
     ListerKey, ListerRecord, OriginKey, Outcome, Timestamp, VisitId, VisitStats, VisitToken, VisitType,
@@ -128,6 +128,10 @@ macro_rules! forward {
                 now: Timestamp,
             ) -> Result<Vec<Option<Requested>>> {
                 (**self).request(requests, now).await
+            }
+
+            async fn hint(&self, hints: &[Hint], now: Timestamp) -> Result<Vec<Hinted>> {
+                (**self).hint(hints, now).await
             }
 
             async fn stats(&self, origins: &[OriginKey]) -> Result<Vec<Option<VisitStats>>> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::Prune;
 use crate::lister::{Coverage, Mode, PageBatch};
 use crate::model::{JsonObject, ListerKey, ListerRecord, Timestamp};
 use crate::transport::Identity;
@@ -296,8 +297,10 @@ impl PageCommit {
 pub struct Committed {
     /// Origins not known to this lister before.
     pub new: u64,
-    /// Origins of which something changed.
+    /// Origins of which something changed, renamed ones among them.
     pub changed: u64,
+    /// Origins that are listed under another URL than before.
+    pub renamed: u64,
     /// Origins of which nothing did, unchanged items' and parts' among them.
     pub unchanged: u64,
     /// Origins newly gone.
@@ -313,6 +316,7 @@ impl Committed {
     pub fn add(&mut self, other: Self) {
         self.new += other.new;
         self.changed += other.changed;
+        self.renamed += other.renamed;
         self.unchanged += other.unchanged;
         self.gone += other.gone;
         self.gaps += other.gaps;
@@ -363,8 +367,8 @@ pub struct EndRun {
     /// The lister's new state and its form, built on the row of that revision. Only for a run that
     /// ends complete or partial.
     pub state: Option<NewState>,
-    /// Take the origins that a complete run with coverage `All` did not see for gone.
-    pub prune: bool,
+    /// What to do with the origins that a complete run with coverage `All` did not see.
+    pub prune: Prune,
     /// Requests sent by this driver, retries among them.
     pub requests: u64,
 }
@@ -393,7 +397,7 @@ impl EndRun {
     /// A run's end, without state, error or pruning.
     #[must_use]
     pub fn new(run: RunTicket, outcome: RunOutcome) -> Self {
-        Self { run, outcome, error: None, state: None, prune: false, requests: 0 }
+        Self { run, outcome, error: None, state: None, prune: Prune::No, requests: 0 }
     }
 }
 
@@ -407,6 +411,8 @@ pub struct Ended {
     pub lister: ListerRecord,
     /// Origins taken for gone.
     pub gone: u64,
+    /// Origins that were not seen, and are not taken for gone because they are too many.
+    pub withheld: u64,
     /// Cursors still pending: not zero only for a run that can be continued.
     pub pending: u64,
 }
@@ -415,7 +421,14 @@ impl Ended {
     /// How a run ended: stores make them.
     #[must_use]
     pub fn new(run: RunRecord, lister: ListerRecord, gone: u64, pending: u64) -> Self {
-        Self { run, lister, gone, pending }
+        Self { run, lister, gone, withheld: 0, pending }
+    }
+
+    /// Says how many origins were spared.
+    #[must_use]
+    pub fn with_withheld(mut self, withheld: u64) -> Self {
+        self.withheld = withheld;
+        self
     }
 }
 
@@ -448,6 +461,8 @@ pub struct RunRecord {
     pub counts: Committed,
     /// Things left out on purpose.
     pub skipped: u64,
+    /// Origins that were not seen, and are not taken for gone because they are too many.
+    pub withheld: u64,
     /// What went wrong.
     pub error: Option<String>,
 }

@@ -154,15 +154,61 @@ impl VisitRequest {
 pub struct Requested {
     /// How many requested visits go before it.
     pub position: u64,
-    /// When it may start.
-    pub due: Timestamp,
+    /// When it may start; none where the origin is not to be visited at all.
+    pub due: Option<Timestamp>,
+    /// Why it is not to be visited. The request is kept, and counts when that ends.
+    pub parked: Option<Reason>,
 }
 
 impl Requested {
     /// A place in the queue: stores make them.
     #[must_use]
     pub fn new(position: u64, due: Timestamp) -> Self {
-        Self { position, due }
+        Self { position, due: Some(due), parked: None }
+    }
+
+    /// A request that waits until its origin may be visited: stores make them.
+    #[must_use]
+    pub fn parked(why: Reason) -> Self {
+        Self { position: 0, due: None, parked: Some(why) }
+    }
+}
+
+/// Outside information: an origin changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Hint {
+    /// The origin.
+    pub origin: OriginKey,
+    /// When it changed, as far as the source knows.
+    pub changed_at: Timestamp,
+    /// Who says so, as shown.
+    pub source: String,
+}
+
+impl Hint {
+    /// Somebody says that an origin changed.
+    pub fn new(origin: OriginKey, changed_at: Timestamp, source: impl Into<String>) -> Self {
+        Self { origin, changed_at, source: source.into() }
+    }
+}
+
+/// What came of a hint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Hinted {
+    /// Whether the origin is known.
+    pub known: bool,
+    /// Whether it was news, so that the origin was placed anew. Not where a visit or a listing has
+    /// told of as late a change.
+    pub placed: bool,
+}
+
+impl Hinted {
+    /// What came of a hint: stores make them.
+    #[must_use]
+    pub fn new(known: bool, placed: bool) -> Self {
+        Self { known, placed }
     }
 }
 
@@ -206,6 +252,8 @@ pub struct Explanation {
     pub earliest: Option<Timestamp>,
     /// The visit under way.
     pub lease: Option<LeaseInfo>,
+    /// Who asked for its next visit.
+    pub requested_by: Option<String>,
     /// What is known of its visits.
     pub visits: VisitStats,
 }
@@ -222,6 +270,7 @@ impl Explanation {
             ahead: None,
             earliest: None,
             lease: None,
+            requested_by: None,
             visits: VisitStats::default(),
         }
     }

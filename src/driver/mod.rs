@@ -292,6 +292,7 @@ impl Driver {
             requests: tally.requests,
             counts,
             skipped: tally.skipped,
+            withheld: ended.withheld,
             gaps,
             state: ended.lister.current_state,
             started: begun.run.started,

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::backend::Prune;
 use crate::model::JsonObject;
 
 /// How a run is to be run. The defaults are an ordinary run: incremental where the lister can and
@@ -22,8 +23,8 @@ pub struct RunOptions {
     pub concurrency: usize,
     /// For how long a cursor belongs to this driver. Longer than any request may take.
     pub cursor_lease: Duration,
-    /// Take origins that a complete full run did not see for gone.
-    pub prune: bool,
+    /// What to do with the origins that a complete full run did not see.
+    pub prune: Prune,
     /// Whether what is listed is to be visited.
     pub enable_origins: bool,
     /// The lister's parameters: one open run for each set of them.
@@ -41,7 +42,7 @@ impl Default for RunOptions {
             max_pages: None,
             concurrency: 4,
             cursor_lease: Duration::from_secs(4 * 3600),
-            prune: false,
+            prune: Prune::No,
             enable_origins: true,
             parameters: JsonObject::new(),
             flush_at: 1000,
@@ -85,10 +86,10 @@ impl RunOptions {
         self
     }
 
-    /// Take unseen origins for gone.
+    /// What to do with unseen origins: `true` takes them for gone unless too many are missing.
     #[must_use]
-    pub fn with_prune(mut self, prune: bool) -> Self {
-        self.prune = prune;
+    pub fn with_prune(mut self, prune: impl Into<Prune>) -> Self {
+        self.prune = prune.into();
         self
     }
 

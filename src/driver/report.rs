@@ -32,6 +32,8 @@ pub struct RunReport {
     pub counts: Committed,
     /// Things left out on purpose.
     pub skipped: u64,
+    /// Origins that were not seen, and are not taken for gone because they are too many.
+    pub withheld: u64,
     /// The lister's open gaps, older ones among them.
     pub gaps: Vec<Gap>,
     /// The lister's state now.

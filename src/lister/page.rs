@@ -18,19 +18,22 @@ pub struct Sighting {
     pub origin: NewOrigin,
     /// The part, where the page belongs to one.
     pub part: Option<Arc<str>>,
+    /// It is there, but not wanted: where it is not known to this lister it is not stored; where it
+    /// is, it is seen (so not gone), and its lister no longer wants it visited.
+    pub left_out: bool,
 }
 
 impl Sighting {
     /// An origin seen outside any part.
     #[must_use]
     pub fn new(origin: NewOrigin) -> Self {
-        Self { origin, part: None }
+        Self { origin, part: None, left_out: false }
     }
 
     /// An origin that a part names.
     #[must_use]
     pub fn in_part(origin: NewOrigin, part: impl Into<Arc<str>>) -> Self {
-        Self { origin, part: Some(part.into()) }
+        Self { origin, part: Some(part.into()), left_out: false }
     }
 }
 
@@ -190,7 +193,7 @@ impl<C> Page<C> {
     /// # Errors
     /// [`super::ListerErrorKind::Stopped`] when the run was stopped: pass it on with `?`.
     pub fn origin(&mut self, origin: NewOrigin) -> Result<(), ListerError> {
-        self.batch.origins.push(Sighting { origin, part: self.part.clone() });
+        self.batch.origins.push(Sighting { origin, part: self.part.clone(), left_out: false });
         if self.batch.origins.len() >= self.flush_at
             && let Some(flush) = self.flush.as_mut()
         {

@@ -9,7 +9,9 @@
 //!
 //! - **Credentials**: none is needed. Each token (`Authorization: token …`) has a limit of its own;
 //!   the transport chooses among them.
-//! - **Limits**: 60 requests an hour without a token, 5,000 with one; the transport waits.
+//! - **Limits**: 60 requests an hour without a token, 5,000 with one; the transport waits, and can leave
+//!   a reserve of each. Ten requests a second are within the secondary limit of one token; ten tokens
+//!   need fourteen to be spent.
 //! - **State**: `{"last_seen_id": n}`, the greatest id listed, as Software Heritage stores it. A run
 //!   with a state asks for greater ids only.
 //! - **Ranges**: `first_id` (excluded) and `last_id` (included) list a part; such a run leaves the

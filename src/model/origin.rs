@@ -124,7 +124,9 @@ pub struct NewOrigin {
     pub is_fork: Option<bool>,
     /// What it was forked from, where known.
     pub forked_from_url: Option<String>,
-    /// The forge's own id of it, which survives renames.
+    /// The forge's own id of it, which survives renames: one for each origin of a visit type, and
+    /// always written in the same form. What is listed under a known id is that origin, whatever its
+    /// URL; what is listed under a known URL with another id is another origin.
     pub forge_id: Option<String>,
     /// Whether upstream calls it archived (read-only), where known.
     pub archived: Option<bool>,
@@ -283,6 +285,8 @@ pub enum GoneReason {
     Private,
     /// Upstream blocked it.
     Blocked,
+    /// Its URL is another's now, and nothing was listed under its own id since.
+    NameReused,
 }
 
 /// When and why a lister said that an origin is gone.
@@ -328,6 +332,8 @@ pub struct ListedOrigin {
     pub lister: ListerId,
     /// Its URL.
     pub url: String,
+    /// The URLs that it had before, the oldest first.
+    pub former_urls: Vec<String>,
     /// How it is visited.
     pub visit_type: VisitType,
     /// What the loader is given besides the URL: own arguments and artifacts put together.
@@ -367,6 +373,7 @@ impl ListedOrigin {
         Self {
             lister,
             url: origin.url,
+            former_urls: Vec::new(),
             visit_type: origin.visit_type,
             extra_loader_arguments: origin.extra_loader_arguments,
             last_update: origin.last_update,

@@ -29,6 +29,8 @@ pub struct Facts {
     pub visits: VisitStats,
     /// Set when a visit was asked for, until one that was claimed later has ended.
     pub requested_at: Option<Timestamp>,
+    /// Who asked for it.
+    pub requested_by: Option<String>,
     /// No visit before this, because of failures.
     pub hold_until: Option<Timestamp>,
 }
@@ -48,6 +50,7 @@ impl Facts {
             last_listed: None,
             visits: VisitStats::default(),
             requested_at: None,
+            requested_by: None,
             hold_until: None,
         }
     }
@@ -115,6 +118,7 @@ pub fn observe_visit(facts: &mut Facts, outcome: &Outcome, claimed_at: Timestamp
     }
     if facts.requested_at.is_some_and(|asked| asked <= claimed_at) {
         facts.requested_at = None;
+        facts.requested_by = None;
     }
     if visits.last_visit.is_some_and(|last| last > outcome.at) {
         return;

@@ -154,7 +154,8 @@ pub fn schedule(policy: &dyn Policy, facts: &Facts, shared: &Shared, now: Timest
     let gates = policy.gates();
     let not_before = not_before(facts, &gates);
     if let Some(asked) = facts.requested_at {
-        let why = Reason::new("requested", format!("asked for at {asked}"));
+        let by = facts.requested_by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
+        let why = Reason::new("requested", format!("asked for at {asked}{by}"));
         return Schedule::Waiting {
             place: Placement::new(Lane::REQUESTED, asked.as_micros(), why),
             not_before,

@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lamplighter::backend::{
-    Change, ChangeToken, Claim, Claimed, Completed, Explanation, Imported, ImportedOrigin, MemoryStore,
-    OriginPage, OriginQuery, OriginStore, PageToken, Refusal, Requested, Result, VisitRequest, VisitStore,
+    Change, ChangeToken, Claim, Claimed, Completed, Explanation, Hint, Hinted, Imported, ImportedOrigin,
+    MemoryStore, OriginPage, OriginQuery, OriginStore, PageToken, Refusal, Requested, Result, VisitRequest,
+    VisitStore,
 };
 use lamplighter::model::{
     ListerRecord, OriginKey, Outcome, Timestamp, VisitId, VisitStats, VisitToken, VisitType,
@@ -68,6 +69,10 @@ impl VisitStore for Naive {
 
     async fn request(&self, requests: &[VisitRequest], now: Timestamp) -> Result<Vec<Option<Requested>>> {
         self.origins.request(requests, now).await
+    }
+
+    async fn hint(&self, hints: &[Hint], now: Timestamp) -> Result<Vec<Hinted>> {
+        self.origins.hint(hints, now).await
     }
 
     async fn stats(&self, origins: &[OriginKey]) -> Result<Vec<Option<VisitStats>>> {

@@ -135,6 +135,7 @@ pub(crate) enum Reply {
     Stay(Vec<u8>),
     /// Writes these bytes and then says nothing more, without closing.
     Hang(Vec<u8>),
+    #[cfg(feature = "testing")]
     /// Writes these bytes, then those one by one with a pause after each, and closes.
     Drip(Vec<u8>, Vec<u8>),
 }
@@ -201,6 +202,7 @@ fn serve(mut stream: TcpStream, reply: &dyn Fn(&str, usize) -> Reply, log: &Mute
             Reply::Stay(bytes) => {
                 let _ = stream.write_all(&bytes);
             }
+            #[cfg(feature = "testing")]
             Reply::Drip(head, bytes) => {
                 let _ = stream.write_all(&head);
                 for byte in bytes {

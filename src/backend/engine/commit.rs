@@ -1,21 +1,21 @@
 //! Pages: committed whole or not at all.
 
-use std::collections::{BTreeSet, HashMap};
-use std::ops::ControlFlow;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use super::ctx::{Ctx, fenced};
 use super::feed::Feed;
+use super::identity::{self, Meant};
 use super::keys::{self, K};
-use super::kv::{KvRead, KvTxn, scan_prefix};
-use super::place::{create, find, find_key, listing_lifts_hold, must_load, observe, place, will_load};
+use super::kv::{KvRead, KvTxn};
+use super::place::{create, find_key, listing_lifts_hold, must_load, observe, place};
 use super::rows::{
     CursorRow, CursorState, Listing, OriginRow, PendingRow, Piece, Reading, RunRow, assemble, decode, to_json,
 };
-use super::sets::{Additions, Chunk};
-use super::{frontier, gaps, parts, runs, sets};
+use super::sets::Additions;
+use super::{frontier, gaps, parts, runs};
 use crate::backend::{ChangeKind, Committed, CursorEnd, GapKind, PageCommit, Result};
 use crate::lister::{PageBatch, Sighting};
-use crate::model::{Gone, GoneReason, NewOrigin, OriginKey};
+use crate::model::{Gone, GoneReason, NewOrigin, OriginKey, VisitType};
 
 /// What a page did to an origin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) struct Work {
     pub(crate) counts: Committed,
     pub(crate) touched: HashMap<u64, Touch>,
     pub(crate) seen: Additions,
-    listed: Additions,
+    pub(crate) listed: Additions,
     pub(crate) feed: Feed,
     /// Origins of which a part said something new in this commit.
     pub(crate) dirty: HashMap<u32, BTreeSet<u64>>,
@@ -44,6 +44,7 @@ struct Sight {
     origin: NewOrigin,
     readings: Vec<(u32, Reading)>,
     outside: bool,
+    left_out: bool,
 }
 
 /// Commits a page, or the beginning of one.
@@ -86,7 +87,9 @@ pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: PageCommit) -
     }
     let said = read_parts(t, &mut work, id, &mut cursor, &batch, end.as_ref())?;
     let lister = work.run.lister;
-    for sight in sights(t, lister, batch.origins)? {
+    let (sights, left_out) = sights(t, lister, batch.origins)?;
+    work.run.record.skipped += left_out;
+    for sight in sights {
         see(t, ctx, &mut work, sight)?;
     }
     for (key, reason) in batch.gone {
@@ -172,11 +175,12 @@ fn read_parts(
 }
 
 /// Puts together what a page says of each origin, in the order of first sight: of own facts the
-/// last counts, pieces of parts add up.
-fn sights(t: &mut dyn KvTxn, lister: u32, seen: Vec<Sighting>) -> Result<Vec<Sight>> {
+/// last counts, pieces of parts add up. Of two URLs of one forge id the last counts; the other one
+/// is left out, and told of.
+fn sights(t: &mut dyn KvTxn, lister: u32, seen: Vec<Sighting>) -> Result<(Vec<Sight>, u64)> {
     let mut places: HashMap<OriginKey, usize> = HashMap::with_capacity(seen.len());
     let mut sights: Vec<Sight> = Vec::with_capacity(seen.len());
-    for Sighting { mut origin, part } in seen {
+    for Sighting { mut origin, part, left_out } in seen {
         let mut reading = Reading { last_update: origin.last_update, artifacts: Vec::new() };
         let artifacts = std::mem::take(&mut origin.artifacts);
         let pieces = artifacts.iter().map(Piece::new).collect::<Result<Vec<_>>>()?;
@@ -190,7 +194,7 @@ fn sights(t: &mut dyn KvTxn, lister: u32, seen: Vec<Sighting>) -> Result<Vec<Sig
         };
         let at = *places.entry(origin.key()).or_insert(sights.len());
         if at == sights.len() {
-            sights.push(Sight { origin: origin.clone(), readings: Vec::new(), outside: false });
+            sights.push(Sight { origin: origin.clone(), readings: Vec::new(), outside: false, left_out });
         }
         let Some(sight) = sights.get_mut(at) else { continue };
         match part {
@@ -208,8 +212,24 @@ fn sights(t: &mut dyn KvTxn, lister: u32, seen: Vec<Sighting>) -> Result<Vec<Sig
             }
         }
         sight.origin = origin;
+        sight.left_out = left_out;
     }
-    Ok(sights)
+    let of_page = sights.len();
+    let mut ids: HashSet<(String, VisitType)> = HashSet::with_capacity(of_page);
+    let mut kept: Vec<Sight> = Vec::with_capacity(of_page);
+    for mut sight in sights.into_iter().rev() {
+        let id = sight.origin.forge_id.clone().map(|id| (id, sight.origin.visit_type.clone()));
+        if id.is_none_or(|id| ids.insert(id)) {
+            kept.push(sight);
+        } else if let Some(last) = kept.iter_mut().find(|k| {
+            k.origin.forge_id == sight.origin.forge_id && k.origin.visit_type == sight.origin.visit_type
+        }) {
+            last.readings.append(&mut sight.readings);
+        }
+    }
+    kept.reverse();
+    let left_out = (of_page - kept.len()) as u64;
+    Ok((kept, left_out))
 }
 
 /// Writes what a lister says of an origin into its listing. What it does not know it does not erase.
@@ -250,9 +270,16 @@ fn tell(listing: &mut Listing, origin: &NewOrigin) -> Result<()> {
 
 /// Folds one origin of a page in.
 fn see(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, work: &mut Work, sight: Sight) -> Result<()> {
-    let Sight { origin, readings, .. } = sight;
+    let Sight { mut origin, readings, left_out, .. } = sight;
     let lister = work.run.lister;
-    let known = find(t, ctx, &origin.url, &origin.visit_type)?;
+    let Meant { known, renamed } = identity::meant(t, ctx, work, &origin)?;
+    let listed = |row: &OriginRow| row.listings.iter().any(|l| l.lister == lister);
+    if left_out {
+        if !known.as_ref().is_some_and(|(_, row)| listed(row)) {
+            return Ok(());
+        }
+        origin.enabled = false;
+    }
     let fresh = |origin: &NewOrigin| -> Result<Listing> {
         let mut listing = Listing::new(lister, ctx.now);
         tell(&mut listing, origin)?;
@@ -261,6 +288,7 @@ fn see(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, work: &mut Work, sight: Sight) -> R
         }
         Ok(listing)
     };
+    let mut identified = origin.forge_id.is_some();
     let (id, mut row, touch) = match known {
         None => {
             let listing = fresh(&origin)?;
@@ -277,10 +305,10 @@ fn see(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, work: &mut Work, sight: Sight) -> R
                 Some(listing) => {
                     let before = listing.clone();
                     tell(listing, &origin)?;
-                    let changed = *listing != before;
+                    identified &= before.forge_id() != origin.forge_id.as_deref();
+                    let changed = renamed || *listing != before;
                     if changed {
-                        let back = before.gone().is_some();
-                        work.feed.say(if back { ChangeKind::Back } else { ChangeKind::Changed }, id);
+                        work.feed.say(what_happened(&before, renamed), id);
                     }
                     // Whether parts speak of it is no news.
                     if !readings.is_empty() && !listing.in_parts() {
@@ -297,6 +325,10 @@ fn see(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, work: &mut Work, sight: Sight) -> R
         work.listed.add(id);
         work.feed.say(ChangeKind::New, id);
     }
+    if identified {
+        identity::index(t, lister, &origin, id)?;
+    }
+    work.counts.renamed += u64::from(renamed);
     work.seen.add(id);
     work.touched.insert(id, touch);
     if touch != Touch::Unchanged || listing_lifts_hold(&row, ctx) {
@@ -309,6 +341,15 @@ fn see(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, work: &mut Work, sight: Sight) -> R
         }
     }
     Ok(())
+}
+
+/// What a listing that says something else than before tells of an origin.
+fn what_happened(before: &Listing, renamed: bool) -> ChangeKind {
+    match (before.gone(), renamed) {
+        (Some(_), _) => ChangeKind::Back,
+        (None, true) => ChangeKind::Renamed,
+        (None, false) => ChangeKind::Changed,
+    }
 }
 
 /// An origin of a part that is as it was: listed again, and so no longer held for not being there.
@@ -333,7 +374,7 @@ fn vanish(
 }
 
 /// Takes one lister's origin for gone. False where it is already, or the lister does not list it.
-fn retire(
+pub(crate) fn retire(
     t: &mut dyn KvTxn,
     ctx: &mut Ctx<'_>,
     lister: u32,
@@ -377,6 +418,10 @@ fn finish(
         parts::edit_run(t, run, part, |p| p.fresh = true)?;
     }
     cursor.end = CursorState::Ended;
+    if cursor.detail {
+        work.run.details += u64::from(matches!(end, CursorEnd::Done(_) | CursorEnd::Unchanged(_)));
+        work.run.absent += u64::from(matches!(end, CursorEnd::Skipped));
+    }
     match end {
         CursorEnd::Done(digest) => {
             cursor.end = CursorState::Done(*digest, empty);
@@ -407,36 +452,4 @@ fn finish(
         parts::finish(t, ctx, work, *part, fingerprint)?;
     }
     Ok(())
-}
-
-/// Takes for gone all live origins of a lister that a run did not see, but those named by a part of
-/// which a piece is missing. Returns how many.
-pub(crate) fn prune(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, run: &RunRow, feed: &mut Feed) -> Result<u64> {
-    let mut chunks: Vec<(u64, Chunk)> = Vec::new();
-    scan_prefix(t, keys::LISTED, &keys::of_u32(run.lister), &mut |key, value| {
-        let mut parts = keys::Parts(key);
-        parts.u32();
-        chunks.push((parts.u64(), Chunk::read(value)));
-        Ok(ControlFlow::Continue(()))
-    })?;
-    let open = gaps::under(t, &keys::of_u32(run.lister))?;
-    for (chunk, set) in &mut chunks {
-        if let Some(seen) = sets::read(t, keys::SEEN, &keys::seen(run.lister, run.record.id.0, *chunk))? {
-            set.subtract(&seen);
-        }
-    }
-    let unseen = || chunks.iter().flat_map(|(chunk, set)| set.iter().map(|low| sets::join(*chunk, low)));
-    will_load(t, unseen())?;
-    let mut gone = 0;
-    for id in unseen() {
-        let row = must_load(t, id)?;
-        let hidden = match row.listings.iter().find(|l| l.lister == run.lister) {
-            Some(listing) => parts::under_gap(t, id, listing, &open)?,
-            None => true,
-        };
-        if !hidden {
-            gone += u64::from(retire(t, ctx, run.lister, id, row, GoneReason::NotListed, feed)?);
-        }
-    }
-    Ok(gone)
 }

@@ -185,6 +185,7 @@ pub(crate) fn lister_number_or_new(t: &mut dyn KvTxn, key: &ListerKey, now: Time
         last_finished: None,
         evidence_at: None,
         evidence_run: None,
+        suspects_since: None,
         revision: 0,
     };
     t.put(keys::LISTER_ID, key.id().0.as_bytes(), &keys::of_u32(number))?;

@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 
 use super::ctx::{Ctx, lister_row, owner_name};
+use super::identity::answering;
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, scan_prefix};
-use super::place::{edit_wishes, facts, find_key, key_of, lease, place, stats};
+use super::place::{edit_wishes, facts, key_of, lease, place, placement, stats};
 use super::rows::{OriginRow, Place, decode};
 use super::visits::leased;
-use crate::backend::{Explanation, LaneLoad, LeaseInfo, Metrics, Requested, Result, VisitRequest};
+use crate::backend::{
+    Explanation, Hint, Hinted, LaneLoad, LeaseInfo, Metrics, Requested, Result, VisitRequest,
+};
 use crate::model::{OriginKey, Timestamp, VisitStats, VisitToken, VisitType};
 use crate::policy::{Gate, GateState, Lane, Schedule, gates, schedule};
 
@@ -30,23 +33,44 @@ pub(crate) fn request(
     requests: &[VisitRequest],
 ) -> Result<Vec<Option<Requested>>> {
     let mut answers = Vec::with_capacity(requests.len());
-    for VisitRequest { origin, .. } in requests {
-        let Some((id, mut row)) = find_key(t, ctx, origin)? else {
+    for VisitRequest { origin, by } in requests {
+        let Some((id, mut row)) = answering(t, ctx, origin)? else {
             answers.push(None);
             continue;
         };
         let now = ctx.now;
         if row.wishes.as_deref().is_none_or(|w| w.requested_at.is_none()) {
-            edit_wishes(&mut row, |w| w.requested_at = Some(now));
+            edit_wishes(&mut row, |w| {
+                w.requested_at = Some(now);
+                w.requested_by = Some(by.clone());
+            });
             place(t, ctx, id, &mut row)?;
         }
-        let due = earliest(t, ctx, id, &row)?;
-        let position = match row.place {
-            Some(place) => ahead(t, row.visit_type, id, place)?,
-            None => 0,
+        let answer = match (earliest(t, ctx, id, &row)?, row.place) {
+            (Some(due), Some(place)) => Requested::new(ahead(t, row.visit_type, id, place)?, due),
+            _ => Requested::parked(placement(t, ctx, id, &row)?.why().clone()),
         };
-        // What is parked has no time: the end of all times says so.
-        answers.push(Some(Requested::new(position, due.unwrap_or(Timestamp::from_micros(i64::MAX)))));
+        answers.push(Some(answer));
+    }
+    Ok(answers)
+}
+
+/// Takes outside information on changes. The newest counts; what is known already changes nothing.
+pub(crate) fn hint(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, hints: &[Hint]) -> Result<Vec<Hinted>> {
+    let mut answers = Vec::with_capacity(hints.len());
+    for hint in hints {
+        let Some((id, mut row)) = answering(t, ctx, &hint.origin)? else {
+            answers.push(Hinted::default());
+            continue;
+        };
+        let facts = facts(t, ctx, id, &row)?;
+        let told = facts.last_update.max(facts.visits.last_successful);
+        let news = told < Some(hint.changed_at);
+        if news {
+            edit_wishes(&mut row, |w| w.signalled_at = Some(hint.changed_at));
+            place(t, ctx, id, &mut row)?;
+        }
+        answers.push(Hinted::new(true, news));
     }
     Ok(answers)
 }
@@ -66,7 +90,7 @@ fn earliest(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow) -> Resu
 
 /// Every gate in the way of an origin's next visit.
 pub(crate) fn explain(t: &dyn KvRead, ctx: &mut Ctx<'_>, origin: &OriginKey) -> Result<Option<Explanation>> {
-    let Some((id, row)) = find_key(t, ctx, origin)? else { return Ok(None) };
+    let Some((id, row)) = answering(t, ctx, origin)? else { return Ok(None) };
     let facts = facts(t, ctx, id, &row)?;
     let lease = lease(t, id)?;
     let kind = ctx.kind(row.visit_type)?;
@@ -84,6 +108,7 @@ pub(crate) fn explain(t: &dyn KvRead, ctx: &mut Ctx<'_>, origin: &OriginKey) -> 
     let lanes = kind.policy.gates().lanes(&*kind.policy);
     let mut explanation = Explanation::new(key_of(ctx, &row)?, states, plan.why().clone());
     explanation.visits = stats(&row);
+    explanation.requested_by = facts.requested_by;
     if let (Schedule::Waiting { .. }, Some(place)) = (&plan, row.place) {
         let name = lanes.into_iter().find(|l| l.lane == Lane(place.lane)).map(|l| l.name);
         explanation.lane = Some(name.unwrap_or_else(|| format!("lane {}", place.lane)));
@@ -103,7 +128,7 @@ pub(crate) fn statistics(
     ctx: &Ctx<'_>,
     origins: &[OriginKey],
 ) -> Result<Vec<Option<VisitStats>>> {
-    origins.iter().map(|key| Ok(find_key(t, ctx, key)?.map(|(_, row)| stats(&row)))).collect()
+    origins.iter().map(|key| Ok(answering(t, ctx, key)?.map(|(_, row)| stats(&row)))).collect()
 }
 
 /// Counts by lister and visit type.

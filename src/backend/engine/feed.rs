@@ -2,7 +2,8 @@
 
 use std::ops::ControlFlow;
 
-use super::ctx::{Ctx, lister_row, next_of};
+use super::ctx::{Ctx, last, lister_row, next_of};
+use super::identity::urls_at;
 use super::keys;
 use super::kv::{KvRead, KvTxn};
 use super::place::{must_load, will_load};
@@ -25,6 +26,13 @@ pub(crate) struct Feed {
 impl Feed {
     pub(crate) fn new(lister: u32) -> Self {
         Self { lister, changes: Vec::new() }
+    }
+
+    /// The token that the next change said will have: no other feed is written before this one.
+    pub(crate) fn next_token(&self, t: &dyn KvRead) -> Result<u64> {
+        // The very number is wanted, not only one that will do.
+        t.will_read(keys::META, &mut std::iter::once(b"change".to_vec()))?;
+        Ok(last(t, "change")? + self.changes.len() as u64 + 1)
     }
 
     pub(crate) fn say(&mut self, kind: ChangeKind, origin: u64) {
@@ -64,7 +72,9 @@ pub(crate) fn changes(
     found
         .into_iter()
         .map(|(token, kind, origin, lister, at)| {
-            let origin = must_load(t, origin)?;
+            let row = must_load(t, origin)?;
+            let visit_type = ctx.kind(row.visit_type)?.visit_type()?;
+            let (url, old_url) = urls_at(t, origin, row.url, token)?;
             let lister = lister_row(t, lister)?;
             let kind = KINDS.get(usize::from(kind)).copied();
             Ok(Change {
@@ -73,8 +83,9 @@ pub(crate) fn changes(
                 kind: kind.ok_or_else(|| corrupt("a change of an unknown kind"))?,
                 lister: lister.name,
                 instance: lister.instance,
-                visit_type: ctx.kind(origin.visit_type)?.visit_type()?,
-                url: origin.url,
+                visit_type,
+                url,
+                old_url,
             })
         })
         .collect()

@@ -71,6 +71,7 @@ pub(crate) fn follow(
         part: None,
         fingerprint: None,
         begins_part: false,
+        detail: !matches!(follow.kind, FollowKind::Next { .. }),
         parent: None,
         retry: false,
         flushed: Vec::new(),
@@ -104,6 +105,7 @@ pub(crate) fn follow(
         row.part.clone_from(&asked.row.part);
         row.fingerprint.clone_from(&asked.row.fingerprint);
         row.retry = asked.row.retry;
+        row.detail = asked.row.detail;
     }
     if let Some(id) = find(t, run, &row.cursor)? {
         return known(t, ctx, work, asked, &follow.kind, id, row);

@@ -60,6 +60,16 @@ pub(crate) const PART_OF: u8 = 27;
 pub(crate) const VALIDATOR: u8 = 28;
 /// Digest of a host to who is shut out by its limits.
 pub(crate) const STANDING: u8 = 29;
+/// (Lister, half a digest of visit type and forge id, origin) to nothing: which origin bears an id.
+pub(crate) const FORGE: u8 = 34;
+/// Origin to the URLs that it had before.
+pub(crate) const FORMER: u8 = 30;
+/// (Half a digest of the key with a former URL, origin) to nothing.
+pub(crate) const FORMER_KEY: u8 = 31;
+/// Origin to the one that it was put together with, and that has its listings and visits now.
+pub(crate) const JOINED: u8 = 32;
+/// (Lister, chunk) to the set of origins that were missing and not believed to be gone.
+pub(crate) const SUSPECT: u8 = 33;
 /// Number to entries of tables whose keys are digests, not yet spread over them: a file's own.
 #[cfg(feature = "file")]
 pub(crate) const TAIL: u8 = 254;

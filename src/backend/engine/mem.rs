@@ -2,7 +2,7 @@
 
 use std::borrow::{Borrow, Cow};
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, ControlFlow};
 use std::sync::{PoisonError, RwLock};
 
@@ -61,7 +61,57 @@ impl PartialEq for Key {
 
 impl Eq for Key {}
 
-type Table = BTreeMap<Key, Box<[u8]>>;
+/// A table. One whose keys have no values keeps none: half of all entries are of such tables.
+enum Table {
+    Keys(BTreeSet<Key>),
+    Rows(BTreeMap<Key, Box<[u8]>>),
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self::Keys(BTreeSet::new())
+    }
+}
+
+impl Table {
+    fn get(&self, key: &[u8]) -> Option<&[u8]> {
+        match self {
+            Self::Keys(keys) => keys.contains(key).then_some(&[]),
+            Self::Rows(rows) => rows.get(key).map(|v| &**v),
+        }
+    }
+
+    fn insert(&mut self, key: Key, value: Box<[u8]>) -> Option<Box<[u8]>> {
+        if let Self::Keys(keys) = self {
+            if value.is_empty() {
+                return (!keys.insert(key)).then(Box::default);
+            }
+            // Its first value: a table of rows after all.
+            *self = Self::Rows(std::mem::take(keys).into_iter().map(|key| (key, Box::default())).collect());
+        }
+        match self {
+            Self::Rows(rows) => rows.insert(key, value),
+            Self::Keys(_) => None,
+        }
+    }
+
+    fn remove(&mut self, key: &[u8]) -> Option<Box<[u8]>> {
+        match self {
+            Self::Keys(keys) => keys.remove(key).then(Box::default),
+            Self::Rows(rows) => rows.remove(key),
+        }
+    }
+
+    fn range<'a>(
+        &'a self,
+        range: (Bound<&[u8]>, Bound<&[u8]>),
+    ) -> Box<dyn Iterator<Item = (&'a Key, &'a [u8])> + 'a> {
+        match self {
+            Self::Keys(keys) => Box::new(keys.range::<[u8], _>(range).map(|key| (key, &[][..]))),
+            Self::Rows(rows) => Box::new(rows.range::<[u8], _>(range).map(|(key, v)| (key, &**v))),
+        }
+    }
+}
 
 /// Tables in memory: a transaction writes in place and keeps what it overwrote until it ends.
 #[derive(Default)]
@@ -79,7 +129,7 @@ struct Writer<'a> {
 }
 
 fn get<'a>(tables: &'a BTreeMap<u8, Table>, table: u8, key: &[u8]) -> Option<Cow<'a, [u8]>> {
-    tables.get(&table)?.get(key).map(|v| Cow::Borrowed(&**v))
+    tables.get(&table)?.get(key).map(Cow::Borrowed)
 }
 
 fn scan(
@@ -93,7 +143,7 @@ fn scan(
         return Ok(());
     }
     let range = (Bound::Included(from), to.map_or(Bound::Unbounded, Bound::Excluded));
-    for (key, value) in tables.get(&table).into_iter().flat_map(|t| t.range::<[u8], _>(range)) {
+    for (key, value) in tables.get(&table).into_iter().flat_map(|t| t.range(range)) {
         if let ControlFlow::Break(()) = visit(key.borrow(), value)? {
             break;
         }
@@ -142,7 +192,7 @@ impl Writer<'_> {
             let table = self.tables.entry(table).or_default();
             match before {
                 Some(value) => table.insert(key, value),
-                None => table.remove(&key),
+                None => table.remove(key.borrow()),
             };
         }
     }
@@ -156,11 +206,14 @@ impl MemKv {
             if bytes.is_empty() { 0 } else { ((bytes.len() + 8).next_multiple_of(16)).max(32) }
         };
         let tables = self.tables.read().unwrap();
-        let entries = tables.values().flatten();
+        let entries = tables.values().flat_map(|table| {
+            let value = if matches!(table, Table::Rows(_)) { size_of::<Box<[u8]>>() } else { 0 };
+            table.range((Bound::Unbounded, Bound::Unbounded)).map(move |(key, bytes)| (key, bytes, value))
+        });
         entries
-            .map(|(key, value)| {
+            .map(|(key, bytes, value)| {
                 let long = if let Key::Long(key) = key { heap(key) } else { 0 };
-                (size_of::<Key>() + size_of::<Box<[u8]>>()) * 11 / 6 + long + heap(value)
+                (size_of::<Key>() + value) * 11 / 6 + long + heap(bytes)
             })
             .sum()
     }

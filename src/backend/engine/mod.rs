@@ -16,12 +16,14 @@ pub(crate) mod explain;
 pub(crate) mod feed;
 mod frontier;
 pub(crate) mod gaps;
+pub(crate) mod identity;
 pub(crate) mod keys;
 pub(crate) mod kv;
 pub(crate) mod mem;
 pub(crate) mod origins;
 mod parts;
 pub(crate) mod place;
+mod prune;
 #[cfg(feature = "file")]
 pub(crate) mod redb;
 pub(crate) mod rows;
@@ -45,9 +47,9 @@ use self::ctx::Ctx;
 use self::kv::{Kv, KvRead, KvTxn};
 use crate::backend::{
     BackendError, BackendErrorKind, Begun, Candidate, Change, ChangeToken, Claim, Claimed, Committed,
-    Completed, EndRun, Ended, Explanation, Gap, GapQuery, Imported, ImportedOrigin, LaneLoad, Metrics,
-    OriginPage, OriginQuery, PageCommit, PageToken, PendingCursor, Refusal, Requested, Result, RunPlan,
-    RunQuery, RunRecord, RunTicket, StoreOptions, Validator, VisitRequest,
+    Completed, EndRun, Ended, Explanation, Gap, GapQuery, Hint, Hinted, Imported, ImportedOrigin, LaneLoad,
+    Metrics, OriginPage, OriginQuery, PageCommit, PageToken, PendingCursor, Refusal, Requested, Result,
+    RunPlan, RunQuery, RunRecord, RunTicket, StoreOptions, Validator, VisitRequest,
 };
 use crate::model::{
     ListerKey, ListerRecord, OriginKey, Outcome, Timestamp, VisitId, VisitStats, VisitToken, VisitType,
@@ -288,6 +290,10 @@ impl<S: Kv> Engine<S> {
         now: Timestamp,
     ) -> Result<Vec<Option<Requested>>> {
         self.write(now, |t, ctx| explain::request(t, ctx, requests))
+    }
+
+    pub(crate) fn hint(&self, hints: &[Hint], now: Timestamp) -> Result<Vec<Hinted>> {
+        self.write(now, |t, ctx| explain::hint(t, ctx, hints))
     }
 
     pub(crate) fn stats(&self, origins: &[OriginKey]) -> Result<Vec<Option<VisitStats>>> {

@@ -5,12 +5,11 @@ use std::ops::ControlFlow;
 
 use super::ctx::{Ctx, lister_number_or_new, lister_row};
 use super::feed::Feed;
+use super::identity::{answering, former_urls};
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn};
 use super::parts;
-use super::place::{
-    absorb, create, edit_wishes, facts, find, find_key, load, must_load, place, stats, will_load,
-};
+use super::place::{absorb, create, edit_wishes, facts, load, must_load, place, stats, will_load};
 use super::rows::{ListerRow, Listing, OriginRow};
 use super::seen::LastSeen;
 use super::sets::{self, Additions, Chunk};
@@ -49,6 +48,7 @@ pub(crate) fn listed(
     let mut origin = ListedOrigin::new(lister.id(), new, listing.first_seen);
     origin.gone = listing.gone();
     origin.last_seen = listing.last_seen();
+    origin.former_urls = former_urls(t, id, row)?;
     if let Some(at) = last_seen.of(t, listing.lister, id)? {
         origin.last_seen = origin.last_seen.max(at);
     }
@@ -63,6 +63,8 @@ struct Search<'q, 'c, 'e> {
     query: &'q OriginQuery,
     ctx: &'c mut Ctx<'e>,
     last_seen: LastSeen,
+    /// Only these, where one URL is asked for.
+    only: Option<Vec<u64>>,
     found: Vec<((u32, u64), (ListerKey, ListedOrigin))>,
     /// One more than asked for, to know whether anything follows.
     limit: usize,
@@ -72,9 +74,12 @@ struct Search<'q, 'c, 'e> {
 }
 
 impl Search<'_, '_, '_> {
-    fn wants(&self, row: &OriginRow, listing: &Listing) -> Result<bool> {
+    fn wants(&self, t: &dyn KvRead, id: u64, row: &OriginRow, listing: &Listing) -> Result<bool> {
         let query = self.query;
-        if query.url_prefix.as_ref().is_some_and(|p| !row.url.starts_with(p)) {
+        if let Some(prefix) = &query.url_prefix
+            && !row.url.starts_with(prefix)
+            && !former_urls(t, id, row)?.iter().any(|url| url.starts_with(prefix))
+        {
             return Ok(false);
         }
         if let Some(visit_type) = &query.visit_type
@@ -92,7 +97,8 @@ impl Search<'_, '_, '_> {
 
     fn chunk(&mut self, t: &dyn KvRead, lister: u32, chunk: u64, set: &Chunk, after: u64) -> Result<()> {
         let key = self.ctx.lister(t, lister)?.key();
-        let ids: Vec<u64> = set.iter().map(|low| sets::join(chunk, low)).filter(|id| *id > after).collect();
+        let wanted = |id: &u64| *id > after && self.only.as_ref().is_none_or(|only| only.contains(id));
+        let ids: Vec<u64> = set.iter().map(|low| sets::join(chunk, low)).filter(wanted).collect();
         for some in ids.chunks(self.limit) {
             will_load(t, some.iter().copied())?;
             for id in some {
@@ -110,12 +116,21 @@ impl Search<'_, '_, '_> {
         self.last = (lister, id);
         let row = must_load(t, id)?;
         let Some(listing) = row.listings.iter().find(|l| l.lister == lister) else { return Ok(()) };
-        if self.wants(&row, listing)? {
+        if self.wants(t, id, &row, listing)? {
             let origin = listed(t, self.ctx, &mut self.last_seen, id, &row, listing, key)?;
             self.found.push(((lister, id), (key.clone(), origin)));
         }
         Ok(())
     }
+}
+
+/// The origins of all visit types that answer to a URL.
+fn with_url(t: &dyn KvRead, ctx: &Ctx<'_>, url: &str) -> Result<Vec<u64>> {
+    let mut found = Vec::new();
+    for kind in ctx.kinds() {
+        found.extend(answering(t, ctx, &OriginKey::new(url, kind.visit_type()?))?.map(|(id, _)| id));
+    }
+    Ok(found)
 }
 
 /// A page of listed origins, by (lister, origin). Where `reach` of them have been looked at, the page
@@ -143,10 +158,12 @@ pub(crate) fn origins(
         Ok(ControlFlow::Continue(()))
     })?;
     let limit = limit.max(1);
+    let only = query.url.as_ref().map(|url| with_url(t, ctx, url)).transpose()?;
     let mut search = Search {
         query,
         ctx,
         last_seen: LastSeen::default(),
+        only,
         found: Vec::new(),
         limit: limit + 1,
         reach,
@@ -215,7 +232,12 @@ fn import_one(
         listing.last_update = origin.last_update;
         listing
     };
-    let known = find(t, ctx, &origin.url, &origin.visit_type)?;
+    let key = OriginKey::new(&origin.url, origin.visit_type.clone());
+    // What this lister has renamed since is known by its former URL too: to import again changes nothing.
+    let renamed = |(_, row): &(u64, OriginRow)| {
+        row.url == origin.url || row.listings.iter().any(|l| l.lister == lister)
+    };
+    let known = answering(t, ctx, &key)?.filter(renamed);
     let (id, mut row, new) = match known {
         None => {
             let listing = fresh();
@@ -297,17 +319,26 @@ pub(crate) fn set_disabled(
 ) -> Result<u64> {
     let mut known = 0;
     for key in origins {
-        let Some((id, mut row)) = find_key(t, ctx, key)? else { continue };
+        let Some((id, mut row)) = answering(t, ctx, key)? else { continue };
         known += 1;
-        let before = row.wishes.clone();
+        let before = (row.wishes.clone(), row.visits.clone());
         let now = ctx.now;
         edit_wishes(&mut row, |w| {
             w.by_hand = reason.map(|reason| match w.by_hand.take() {
                 Some(known) if known.reason == reason => known,
                 _ => Disabled::new(now, reason),
             });
+            if reason.is_none() {
+                w.by_failures = None;
+            }
         });
-        if row.wishes != before {
+        if reason.is_none()
+            && let Some(visits) = row.visits.as_deref_mut()
+        {
+            // Whoever allows visits again counts failures anew.
+            visits.failures = 0;
+        }
+        if (&row.wishes, &row.visits) != (&before.0, &before.1) {
             place(t, ctx, id, &mut row)?;
         }
     }

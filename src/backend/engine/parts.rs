@@ -137,6 +137,21 @@ fn parts_of(t: &dyn KvRead, lister: u32, origin: u64) -> Result<Vec<(u32, PartRo
     Ok(found)
 }
 
+/// Moves what a lister's parts say of an origin to another one.
+pub(crate) fn move_origin(t: &mut dyn KvTxn, lister: u32, from: u64, to: u64) -> Result<()> {
+    for (part, _) in parts_of(t, lister, from)? {
+        for run in runs_of(t, part)? {
+            let key = keys::reading(part, run, from);
+            let Some(said) = t.get(keys::READING, &key)?.map(|b| decode(&b)).transpose()? else { continue };
+            t.delete(keys::READING, &key)?;
+            stage(t, run, part, to, said)?;
+        }
+        t.delete(keys::PART_OF, &K::new().u64(from).u32(part))?;
+        t.put(keys::PART_OF, &K::new().u64(to).u32(part), &[])?;
+    }
+    Ok(())
+}
+
 /// What all parts of a lister together say of an origin: the newest complete reading of each.
 fn whole(t: &dyn KvRead, lister: u32, origin: u64) -> Result<Reading> {
     let mut whole = Reading::default();

@@ -10,7 +10,7 @@ use crate::backend::Result;
 use crate::model::{OriginKey, VisitStats, VisitType, digest128};
 use crate::policy::{self, Facts, Schedule, observe_listing, schedule};
 
-fn digest(url: &str, visit_type: &str) -> [u8; 8] {
+pub(crate) fn digest(url: &str, visit_type: &str) -> [u8; 8] {
     // A visit type holds no space, so that no two pairs give the same text.
     let whole = digest128(format!("{visit_type} {url}").as_bytes());
     whole.first_chunk().copied().unwrap_or_default()
@@ -111,6 +111,9 @@ pub(crate) fn facts(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow)
     facts.visits = stats(row);
     if let Some(wishes) = row.wishes.as_deref() {
         facts.requested_at = wishes.requested_at;
+        facts.requested_by.clone_from(&wishes.requested_by);
+        // What was signalled counts as a listing's word would: the newest change known.
+        facts.last_update = facts.last_update.max(wishes.signalled_at);
         facts.hold_until = wishes.hold_until;
         facts.disabled_by_failures.clone_from(&wishes.by_failures);
         facts.disabled_by_hand.clone_from(&wishes.by_hand);
@@ -148,6 +151,7 @@ pub(crate) fn absorb(row: &mut OriginRow, facts: &Facts) {
     row.visits = (visits != Visits::default()).then(|| Box::new(visits));
     edit_wishes(row, |w| {
         w.requested_at = facts.requested_at;
+        w.requested_by.clone_from(&facts.requested_by);
         w.hold_until = facts.hold_until;
     });
 }

@@ -23,7 +23,7 @@ const ALL: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("lamplighter
 const CACHE: usize = 32 << 20;
 
 /// Tables whose keys are digests.
-const SCATTERED: [u8; 1] = [keys::ORIGIN_KEY];
+const SCATTERED: [u8; 2] = [keys::ORIGIN_KEY, keys::FORGE];
 
 /// Tables in a file.
 pub(crate) struct RedbKv {

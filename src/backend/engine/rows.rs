@@ -49,7 +49,8 @@ pub(crate) fn from_json<T: DeserializeOwned>(text: &str) -> Result<T> {
 pub(crate) struct OriginRow {
     pub(crate) url: String,
     pub(crate) visit_type: u16,
-    /// In the order in which the listers first listed it. Never empty.
+    /// In the order in which the listers first listed it. Empty only where it was put together with
+    /// another origin.
     pub(crate) listings: Vec<Listing>,
     pub(crate) visits: Option<Box<Visits>>,
     pub(crate) wishes: Option<Box<Wishes>>,
@@ -66,6 +67,31 @@ pub(crate) struct Listing {
     seen_for: u64,
     pub(crate) last_update: Option<Timestamp>,
     pub(crate) more: Option<Box<More>>,
+}
+
+/// A URL that an origin had before.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Former {
+    pub(crate) url: String,
+    /// The change that told of another one; zero where none did, or it did of an origin put together
+    /// with it.
+    pub(crate) token: u64,
+    /// The change with which it was lost: of two that bore a URL, the one that lost it later answers.
+    pub(crate) lost: u64,
+    /// Whether this very row bore it, and not one that was put together with it.
+    pub(crate) own: bool,
+}
+
+impl Former {
+    /// Makes it another origin's, which never bore it itself.
+    pub(crate) fn hand_on(&mut self) {
+        (self.token, self.own) = (0, false);
+    }
+
+    /// Whether a URL was lost, and nothing yet came instead.
+    pub(crate) fn waits_for(&self, url: &str) -> bool {
+        self.url == url && self.token == 0 && !self.own
+    }
 }
 
 /// What few listings have.
@@ -186,6 +212,10 @@ impl Listing {
         self.more.as_ref().and_then(|m| m.gone)
     }
 
+    pub(crate) fn forge_id(&self) -> Option<&str> {
+        self.more.as_ref().and_then(|m| m.forge_id.as_deref())
+    }
+
     /// Changes what few listings have, and keeps nothing of it where nothing is left.
     pub(crate) fn edit(&mut self, change: impl FnOnce(&mut More)) {
         let mut more = self.more.take().unwrap_or_default();
@@ -215,6 +245,9 @@ pub(crate) struct Visits {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub(crate) struct Wishes {
     pub(crate) requested_at: Option<Timestamp>,
+    pub(crate) requested_by: Option<String>,
+    /// The newest change that somebody else than a lister told of.
+    pub(crate) signalled_at: Option<Timestamp>,
     pub(crate) hold_until: Option<Timestamp>,
     pub(crate) by_failures: Option<Disabled>,
     pub(crate) by_hand: Option<Disabled>,
@@ -242,6 +275,8 @@ pub(crate) struct ListerRow {
     pub(crate) evidence_at: Option<Timestamp>,
     /// The run of the evidence, where that run speaks only of what it saw.
     pub(crate) evidence_run: Option<u64>,
+    /// When the run began since which the suspects have been missing.
+    pub(crate) suspects_since: Option<Timestamp>,
     pub(crate) revision: u64,
 }
 
@@ -304,6 +339,10 @@ pub(crate) struct RunRow {
     pub(crate) cursor_form: u32,
     pub(crate) ignore_fingerprints: bool,
     pub(crate) next_cursor: u64,
+    /// Detail pages that were read.
+    pub(crate) details: u64,
+    /// Detail pages without which nothing is said to be missing.
+    pub(crate) absent: u64,
 }
 
 /// A cursor of an open run.
@@ -318,6 +357,8 @@ pub(crate) struct CursorRow {
     pub(crate) begins_part: bool,
     /// The page whose next one it is.
     pub(crate) parent: Option<u64>,
+    /// Whether it is a page of its own beside the chain that named it.
+    pub(crate) detail: bool,
     /// Whether it was asked for, or continues what was asked for, because it had been a gap.
     pub(crate) retry: bool,
     /// Parts that its page began in what was flushed of it.
@@ -484,6 +525,7 @@ mod tests {
             last_finished: None,
             evidence_at: None,
             evidence_run: None,
+            suspects_since: None,
             revision: 3,
         };
         let mut bytes = encode(&row).unwrap();

@@ -3,11 +3,11 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use super::commit::prune;
 use super::ctx::{Ctx, conflict, fenced, lister_number, lister_number_or_new, lister_row, next};
 use super::feed::Feed;
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, keys_of, scan_prefix};
+use super::prune::{Pruned, prune};
 use super::rows::{
     CursorRow, CursorState, ListerRow, PendingRow, RunRow, ValidatorRow, decode, encode, from_json, to_json,
 };
@@ -106,6 +106,7 @@ pub(crate) fn begin(t: &mut dyn KvTxn, ctx: &Ctx<'_>, plan: &RunPlan) -> Result<
             requests: 0,
             counts: Committed::default(),
             skipped: 0,
+            withheld: 0,
             error: None,
         },
         lister,
@@ -114,6 +115,8 @@ pub(crate) fn begin(t: &mut dyn KvTxn, ctx: &Ctx<'_>, plan: &RunPlan) -> Result<
         cursor_form: plan.cursor_form,
         ignore_fingerprints: plan.ignore_fingerprints,
         next_cursor: 1,
+        details: 0,
+        absent: 0,
     };
     t.put(keys::OPEN_RUN, &key, &keys::of_u64(id))?;
     seen::begin(t, lister, id, ctx.now)?;
@@ -154,6 +157,7 @@ fn first_cursors(t: &mut dyn KvTxn, ctx: &Ctx<'_>, row: &mut RunRow, plan: &RunP
             cursor,
             part: gap.and_then(|g| g.part.clone()),
             fingerprint: gap.and_then(|g| g.fingerprint.clone()),
+            detail: false,
             begins_part: gap.is_some_and(|g| g.begins_part),
             parent: None,
             retry: false,
@@ -169,6 +173,7 @@ fn first_cursors(t: &mut dyn KvTxn, ctx: &Ctx<'_>, row: &mut RunRow, plan: &RunP
             cursor: gap.cursor,
             part: gap.part,
             fingerprint: gap.fingerprint,
+            detail: false,
             begins_part: gap.begins_part,
             parent: None,
             retry: true,
@@ -314,17 +319,18 @@ pub(crate) fn end(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, end: EndRun) -> Result<E
     settle_lister(&mut lister, &row, complete, ctx.now);
     close(t, &row, true)?;
     let saw_all = complete && row.record.coverage == Coverage::All;
-    let mut gone = 0;
-    if saw_all && end.prune {
+    let mut pruned = Pruned::default();
+    if saw_all {
         let mut feed = Feed::new(row.lister);
-        gone = prune(t, ctx, &row, &mut feed)?;
+        pruned = prune(t, ctx, &mut lister, &row, end.prune, &mut feed)?;
         feed.write(t, ctx.now)?;
-        row.record.counts.gone += gone;
+        row.record.counts.gone += pruned.gone;
+        row.record.withheld = pruned.withheld;
     }
     store(t, &row)?;
     t.put(keys::LISTER, &keys::of_u32(row.lister), &encode(&lister)?)?;
     seen::end(t, row.lister, run, saw_all)?;
-    Ok(Ended::new(row.record, lister.record()?, gone, 0))
+    Ok(Ended::new(row.record, lister.record()?, pruned.gone, 0).with_withheld(pruned.withheld))
 }
 
 fn settle_lister(lister: &mut ListerRow, run: &RunRow, complete: bool, now: Timestamp) {

@@ -48,3 +48,38 @@ pub(crate) fn keep(t: &mut dyn KvTxn, host: &str, news: &[Standing], now: Timest
     };
     t.put(keys::STANDING, &key(host), &encode(&all.iter().map(row).collect::<Vec<_>>())?)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::StoreOptions;
+    use crate::backend::engine::Engine;
+    use crate::backend::engine::mem::MemKv;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_seconds(seconds)
+    }
+
+    fn standing(who: &str, until: i64, strikes: u32) -> Standing {
+        Standing::new(Identity::stored(who), LaneState::new(at(until), strikes))
+    }
+
+    #[test]
+    fn the_longer_of_two_holds_until_it_is_over() {
+        let engine: Engine<MemKv> = Engine::new(StoreOptions::default());
+        let keep = |news: &[Standing], now| engine.keep_standings("h.example:443", news, at(now)).unwrap();
+        let of = |now| engine.standings("h.example:443", at(now)).unwrap();
+        assert_eq!(of(0), []);
+        keep(&[standing("ann", 100, 1), standing("", 50, 2)], 0);
+        keep(&[standing("ann", 90, 9)], 1);
+        assert_eq!(of(1), [standing("ann", 100, 1), standing("", 50, 2)]);
+        keep(&[standing("ann", 110, 2)], 2);
+        assert_eq!(of(49), [standing("ann", 110, 2), standing("", 50, 2)]);
+        assert_eq!(of(50), [standing("ann", 110, 2)]);
+        assert_eq!(of(110), []);
+        // What is over is forgotten when something is kept.
+        keep(&[standing("bob", 300, 1)], 200);
+        assert_eq!(of(0), [standing("bob", 300, 1)]);
+        assert_eq!(engine.standings("h.example:80", at(0)).unwrap(), []);
+    }
+}

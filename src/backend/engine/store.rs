@@ -160,6 +160,11 @@ macro_rules! impl_store {
                 self.run(move |e| e.request(&requests, now)).await
             }
 
+            async fn hint(&self, hints: &[Hint], now: Timestamp) -> Result<Vec<Hinted>> {
+                let hints = hints.to_vec();
+                self.run(move |e| e.hint(&hints, now)).await
+            }
+
             async fn stats(&self, origins: &[OriginKey]) -> Result<Vec<Option<VisitStats>>> {
                 let origins = origins.to_vec();
                 self.run(move |e| e.stats(&origins)).await

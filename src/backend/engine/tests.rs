@@ -221,3 +221,25 @@ fn an_origin_takes_less_than_400_bytes() {
     let bytes = engine.kv.footprint() as u64 / count;
     assert!(bytes <= 480, "{bytes} bytes a visited origin with a snapshot of 40 characters");
 }
+
+/// As a version before wrote it, when validators were for anonymous requests only.
+#[test]
+fn an_older_validator_is_one_of_anonymous_requests() {
+    let engine = Engine::new(StoreOptions::default());
+    engine.lister(&key(), at(0)).unwrap();
+    let url = "https://forge.example/all";
+    let row = rows::ValidatorRow {
+        etag: Some("\"1\"".to_owned()),
+        last_modified: None,
+        part: "url:all".to_owned(),
+    };
+    let of = || engine.validator(&key(), url).unwrap().unwrap();
+    let number = engine.kv.read(|t| ctx::lister_number(t, &key())).unwrap().unwrap();
+    let place = keys::K::new().u32(number).bytes(&crate::model::digest128(url.as_bytes()));
+    engine.kv.write(|t| t.put(keys::VALIDATOR, &place, &rows::encode(&row)?)).unwrap();
+    assert_eq!((of().etag.as_deref(), of().identity.is_anonymous()), (Some("\"1\""), true));
+    // One of this version says whose it is.
+    let ours = of().of(crate::transport::Identity::stored("ann"));
+    engine.kv.write(|t| runs::store_validator(t, number, url, ours.clone())).unwrap();
+    assert_eq!(of(), ours);
+}

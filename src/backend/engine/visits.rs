@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 use std::time::Duration;
 
 use super::ctx::{Ctx, last, lister_number, next_of, owner_number};
+use super::identity::joined;
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, after_prefix};
 use super::origins::lister_key;
@@ -359,7 +360,11 @@ fn take_outcome(
     lease: &LeaseRow,
     mut row: OriginRow,
 ) -> Result<Completed> {
-    let id = outcome.visit.0;
+    let claimed = outcome.visit.0;
+    let id = joined(t, claimed)?;
+    if id != claimed {
+        row = must_load(t, id)?;
+    }
     let mut facts = facts(t, ctx, id, &row)?;
     let out_of_order = facts.visits.last_visit.is_some_and(|last| last > outcome.at);
     let differs = match (&outcome.snapshot, &facts.visits.last_snapshot) {
@@ -372,10 +377,12 @@ fn take_outcome(
     if let Some(visits) = row.visits.as_deref_mut() {
         visits.token = outcome.token.0;
     }
-    t.delete(keys::LEASE, &keys::of_u64(id))?;
-    t.delete(keys::DEADLINE, &keys::deadline(lease.until.as_micros(), id))?;
-    // It was leased, and so in no queue: its old place is not to be looked for.
-    row.place = None;
+    t.delete(keys::LEASE, &keys::of_u64(claimed))?;
+    t.delete(keys::DEADLINE, &keys::deadline(lease.until.as_micros(), claimed))?;
+    if id == claimed {
+        // It was leased, and so in no queue: its old place is not to be looked for.
+        row.place = None;
+    }
     place(t, ctx, id, &mut row)?;
     Ok(Completed::new(key_of(ctx, &row)?, changed, out_of_order))
 }

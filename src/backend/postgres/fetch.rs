@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use tokio_postgres::types::ToSql;
 
 use super::db::Db;
-use super::known::{Known, Numbers, Unknown};
+use super::known::{CHANGES, Known, Numbers, Unknown};
 use super::origin::{self, Origin, Other};
 use super::rows::{Gap, Lister, Run, Type};
 use super::sql::{Time, Version, signed};
@@ -86,7 +86,8 @@ pub(super) async fn all(db: &Db<'_>, known: &mut Known, hints: &Hints, unknown: 
             }
             keys::SEEN => seen::fetch(db, known, wanted).await?,
             keys::GAP => {
-                let digests: Vec<Vec<u8>> = wanted.iter().filter_map(|k| Some(k.get(20..)?.to_vec())).collect();
+                let digests: Vec<Vec<u8>> =
+                    wanted.iter().filter_map(|k| Some(k.get(20..)?.to_vec())).collect();
                 let lister: Vec<i32> = wanted.iter().map(|k| Parts(k).u32().cast_signed()).collect();
                 gaps(db, known, "lister = any($1) and digest = any($2)", &[&lister, &digests]).await?;
                 wanted.into_iter().for_each(|key| known.absent(keys::GAP, key));
@@ -170,8 +171,12 @@ async fn learn(db: &Db<'_>, known: &mut Known, rows: Vec<Row>) -> Result<Vec<(u6
         if flat.others > 0 {
             shared.push(flat.id);
         }
-        let key = K::new().u64(flat.key.cast_unsigned()).u64(id).to_vec();
-        known.put(keys::ORIGIN_KEY, key, Some(Vec::new()));
+        let key = flat.key.map(|digest| (digest, flat.twin));
+        known.found_by.insert(id, key);
+        if let Some((digest, _)) = key {
+            let key = K::new().u64(digest.cast_unsigned()).u64(id).to_vec();
+            known.put(keys::ORIGIN_KEY, key, Some(Vec::new()));
+        }
         found.push((id, origin::row(flat)?));
     }
     if !shared.is_empty() {
@@ -397,7 +402,8 @@ async fn gaps(db: &Db<'_>, known: &mut Known, which: &str, params: &[&(dyn ToSql
 
 async fn changes(db: &Db<'_>, known: &mut Known, from: Vec<u8>, to: Option<Vec<u8>>) -> Result<()> {
     let limit = next_size(known, keys::CHANGE, 8);
-    let sql = "select first, at, lister, kinds, origins from {s}.change where first >= $1 order by first limit $2";
+    let sql =
+        "select first, at, lister, kinds, origins from {s}.change where first >= $1 order by first limit $2";
     let failed = |e| sql::failed("reading changes", e);
     let rows = db.rows(sql, &[&signed(keys::first_u64(&from)), &signed(limit)]).await?;
     let all = (rows.len() as u64) < limit;
@@ -421,6 +427,13 @@ async fn changes(db: &Db<'_>, known: &mut Known, from: Vec<u8>, to: Option<Vec<u
 
 /// The last number that a sequence gave.
 async fn last_number(db: &Db<'_>, known: &mut Known, name: Vec<u8>) -> Result<()> {
+    if name == CHANGES {
+        // Whoever wants to know it keeps it to the end of the transaction.
+        let row = db.row("select n from {s}.meta where name = 'change' for update", &[]).await?;
+        let last = row.try_get::<_, i64>(0).map_err(|e| sql::failed("reading a counter", e))?;
+        known.sequence_is(&name, Numbers { last: last.cast_unsigned(), reserved: u64::MAX });
+        return Ok(());
+    }
     let sequence = sequence(&name)?;
     let sql = format!("select case when is_called then last_value else 0 end from {{s}}.{sequence}");
     let row = db.row(&sql, &[]).await?;

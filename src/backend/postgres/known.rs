@@ -7,8 +7,9 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
-use std::ops::{Bound, ControlFlow};
+use std::ops::Bound;
 
+use super::origin::Key;
 use crate::backend::engine::keys::{self, K, Parts};
 use crate::backend::engine::kv::{KvRead, KvTxn, Visitor, after_prefix};
 use crate::backend::engine::rows::{OriginRow, Place, decode};
@@ -16,7 +17,7 @@ use crate::backend::engine::sets::{self, Additions};
 use crate::backend::{BackendError, BackendErrorKind, Result};
 
 /// Tables have numbers below this.
-const TABLES: usize = 32;
+const TABLES: usize = 64;
 
 /// Something that is not known.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -78,6 +79,8 @@ pub(super) struct Known {
     counts: HashMap<Unknown, u64>,
     /// The version of the row, as the server has it, of each origin and lease that is known.
     pub(super) versions: HashMap<(u8, u64), i64>,
+    /// By what each origin is found.
+    pub(super) found_by: HashMap<u64, Key>,
     /// Whether leases are of no interest: places in the queue are not kept apart from origins here, so
     /// that putting one in or taking it out needs no look at them.
     pub(super) no_leases: bool,
@@ -90,6 +93,7 @@ impl Known {
             sequences: HashMap::new(),
             counts: HashMap::new(),
             versions: HashMap::new(),
+            found_by: HashMap::new(),
             no_leases: false,
         }
     }
@@ -170,7 +174,8 @@ impl Known {
     }
 }
 
-/// The sequence of tokens of the change feed: given when the transaction ends, in the order of commits.
+/// The sequence of tokens of the change feed: given when the transaction ends, in the order of commits,
+/// unless somebody wants to know one before.
 pub(super) const CHANGES: &[u8] = b"change";
 
 fn no_table(table: u8) -> BackendError {
@@ -229,11 +234,9 @@ impl<'k> Draft<'k> {
     }
 
     fn number(&self, name: &[u8]) -> Option<[u8; 8]> {
-        if name == CHANGES {
-            return Some(keys::of_u64(0));
-        }
         match self.known.sequence(name) {
             Some(numbers) => Some(keys::of_u64(numbers.last)),
+            None if name == CHANGES => Some(keys::of_u64(0)),
             None => {
                 self.miss(Unknown::Key(keys::META, name.to_vec()));
                 None
@@ -345,13 +348,21 @@ impl KvRead for Draft<'_> {
         let mut stop = false;
         for key in keys {
             let written = self.writes.get(&table).is_some_and(|w| w.contains_key(&key));
-            if !written && self.known.get(table, &key).is_none() {
+            let known = match table {
+                keys::META => self.known.sequence(&key).is_some(),
+                _ => self.known.get(table, &key).is_some(),
+            };
+            if !written && !known {
                 self.miss(Unknown::Key(table, key));
                 stop = true;
             }
         }
         // Nothing good can come of going on without them.
-        if stop { Err(BackendError::new(BackendErrorKind::Unavailable, "rows to be fetched")) } else { Ok(()) }
+        if stop {
+            Err(BackendError::new(BackendErrorKind::Unavailable, "rows to be fetched"))
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -72,18 +72,22 @@ async fn version(tx: &Transaction<'_>, schema: &Schema) -> Result<usize> {
     if !there {
         return Ok(0);
     }
-    let row = tx.query_one(&schema.sql("select max(version) from {s}.version"), &[]).await.map_err(reading)?;
+    let row =
+        tx.query_one(&schema.sql("select max(version) from {s}.version"), &[]).await.map_err(reading)?;
     let version: Option<i32> = row.try_get(0).map_err(reading)?;
-    usize::try_from(version.unwrap_or(0))
-        .map_err(|e| BackendError::new(BackendErrorKind::Corrupt, "a schema of a negative version").with_source(e))
+    usize::try_from(version.unwrap_or(0)).map_err(|e| {
+        BackendError::new(BackendErrorKind::Corrupt, "a schema of a negative version").with_source(e)
+    })
 }
 
 fn checked(version: usize, schema: &Schema) -> Result<()> {
     if version == MIGRATIONS.len() {
         return Ok(());
     }
-    let what = format!("schema {} has version {version}, this program knows {}", schema.name(), MIGRATIONS.len());
-    let kind = if version > MIGRATIONS.len() { BackendErrorKind::Newer } else { BackendErrorKind::Unavailable };
+    let what =
+        format!("schema {} has version {version}, this program knows {}", schema.name(), MIGRATIONS.len());
+    let kind =
+        if version > MIGRATIONS.len() { BackendErrorKind::Newer } else { BackendErrorKind::Unavailable };
     let more = if version > MIGRATIONS.len() { "" } else { ": migrate it" };
     Err(BackendError::new(kind, format!("{what}{more}")))
 }

@@ -5,12 +5,14 @@ use serde::{Deserialize, Serialize};
 use super::sql::{Json, Time, narrow, signed, text};
 use super::table::table;
 use crate::backend::Result;
-use crate::backend::engine::place::key_number;
 use crate::backend::engine::rows::{Listing, OriginRow, Place, Visits, corrupt, from_json, to_json};
-use crate::model::{Disabled, Gone, GoneReason, VisitStatus};
+use crate::model::{Disabled, Gone, GoneReason, Timestamp, VisitStatus};
 
 /// The lane of a slot in which origins wait for their time to come.
 const WAITING: i32 = 255;
+
+/// The lister of what nobody lists any more.
+const NOBODY: u32 = 0;
 
 /// The slot of an origin that waits for no visit.
 const PARKED: i32 = -1;
@@ -19,7 +21,7 @@ table! {
     /// An origin, and what its first lister says of it.
     Origin, Origins, "origin" {
         id: i64 = INT8,
-        key: i64 = INT8,
+        key: Option<i64> = INT8,
         rank: i64 = INT8,
         next_rank: Option<i64> = INT8,
         first_seen: Time = TIMESTAMPTZ,
@@ -28,6 +30,7 @@ table! {
         last_visit: Option<Time> = TIMESTAMPTZ,
         last_successful: Option<Time> = TIMESTAMPTZ,
         requested_at: Option<Time> = TIMESTAMPTZ,
+        signalled_at: Option<Time> = TIMESTAMPTZ,
         hold_until: Option<Time> = TIMESTAMPTZ,
         gone_at: Option<Time> = TIMESTAMPTZ,
         token: i64 = INT8,
@@ -44,6 +47,7 @@ table! {
         gone_reason: Option<i16> = INT2,
         url: String = TEXT,
         last_snapshot: Option<String> = TEXT,
+        requested_by: Option<String> = TEXT,
         forge_id: Option<String> = TEXT,
         forked_from: Option<String> = TEXT,
         arguments: Option<Json> = JSON,
@@ -80,8 +84,13 @@ struct Stopped {
 const STATUSES: [VisitStatus; 4] =
     [VisitStatus::Successful, VisitStatus::Partial, VisitStatus::Failed, VisitStatus::NotFound];
 
-const GONE: [GoneReason; 4] =
-    [GoneReason::Deleted, GoneReason::NotListed, GoneReason::Private, GoneReason::Blocked];
+const GONE: [GoneReason; 5] = [
+    GoneReason::Deleted,
+    GoneReason::NotListed,
+    GoneReason::Private,
+    GoneReason::Blocked,
+    GoneReason::NameReused,
+];
 
 /// A word as its place in a list that only ever grows.
 fn number<T: PartialEq>(words: &[T], word: &T) -> Result<i16> {
@@ -112,10 +121,14 @@ fn said(words: Option<&String>) -> Option<String> {
     words.map(|w| text(w).into_owned())
 }
 
+/// By what an origin is found: its digest, and which of those with the same digest it is.
+pub(super) type Key = Option<(i64, i16)>;
+
 /// An origin as columns, and its further listings.
-pub(super) fn flat(id: u64, twin: i16, visit_type: &str, row: &OriginRow) -> Result<(Origin, Vec<Other>)> {
-    let (first, others) =
-        row.listings.split_first().ok_or_else(|| corrupt(format!("origin {id} has no lister")))?;
+pub(super) fn flat(id: u64, key: Key, row: &OriginRow) -> Result<(Origin, Vec<Other>)> {
+    // One that was put together with another has no lister any more; listers' numbers begin at one.
+    let nobody = Listing::new(NOBODY, Timestamp::EPOCH);
+    let (first, others) = row.listings.split_first().unwrap_or((&nobody, &[]));
     let (slot, rank, next) = match row.place {
         None => (PARKED, 0, None),
         Some(Place { lane, rank, waits: None }) => (slot(row.visit_type, lane), rank, None),
@@ -128,12 +141,24 @@ pub(super) fn flat(id: u64, twin: i16, visit_type: &str, row: &OriginRow) -> Res
     let stopped = Stopped { by_hand: wishes.by_hand, by_failures: wishes.by_failures };
     let id = signed(id);
     let mut places = 1i16..;
-    let others: Vec<Other> = others.iter().map(|l| other(id, places.next().unwrap_or(i16::MAX), l)).collect::<Result<_>>()?;
-    let Other { lister, flags, gone_reason, first_seen, last_seen, last_update, gone_at, forge_id, forked_from, arguments, .. } =
-        other(id, 0, first)?;
+    let others: Vec<Other> =
+        others.iter().map(|l| other(id, places.next().unwrap_or(i16::MAX), l)).collect::<Result<_>>()?;
+    let Other {
+        lister,
+        flags,
+        gone_reason,
+        first_seen,
+        last_seen,
+        last_update,
+        gone_at,
+        forge_id,
+        forked_from,
+        arguments,
+        ..
+    } = other(id, 0, first)?;
     let origin = Origin {
         id,
-        key: key_number(&row.url, visit_type).cast_signed(),
+        key: key.map(|k| k.0),
         rank,
         next_rank: next.map(|n| n.1),
         first_seen,
@@ -142,6 +167,7 @@ pub(super) fn flat(id: u64, twin: i16, visit_type: &str, row: &OriginRow) -> Res
         last_visit: visits.last_visit.map(Time),
         last_successful: visits.last_successful.map(Time),
         requested_at: wishes.requested_at.map(Time),
+        signalled_at: wishes.signalled_at.map(Time),
         hold_until: wishes.hold_until.map(Time),
         gone_at,
         token: signed(visits.token),
@@ -150,14 +176,16 @@ pub(super) fn flat(id: u64, twin: i16, visit_type: &str, row: &OriginRow) -> Res
         slot,
         failures: narrow(u64::from(visits.failures)),
         visit_type: row.visit_type.cast_signed(),
-        twin,
+        twin: key.map_or(0, |k| k.1),
         flags,
-        others: i16::try_from(others.len()).map_err(|_| corrupt(format!("origin {id} has too many listers")))?,
+        others: i16::try_from(others.len())
+            .map_err(|_| corrupt(format!("origin {id} has too many listers")))?,
         next_lane: next.map(|n| n.0),
         last_status: visits.last_status.map(|s| number(&STATUSES, &s)).transpose()?,
         gone_reason,
         url: text(&row.url).into_owned(),
         last_snapshot: said(visits.last_snapshot.as_ref()),
+        requested_by: said(wishes.requested_by.as_ref()),
         forge_id,
         forked_from,
         arguments,
@@ -235,13 +263,15 @@ pub(super) fn row(origin: Origin) -> Result<OriginRow> {
     let mut row = OriginRow {
         url: origin.url,
         visit_type,
-        listings: vec![first],
+        listings: if origin.lister == 0 { Vec::new() } else { vec![first] },
         visits: (visits != Visits::default()).then(|| Box::new(visits)),
         wishes: None,
         place,
     };
     crate::backend::engine::place::edit_wishes(&mut row, |w| {
         w.requested_at = origin.requested_at.map(|t| t.0);
+        w.requested_by = origin.requested_by;
+        w.signalled_at = origin.signalled_at.map(|t| t.0);
         w.hold_until = origin.hold_until.map(|t| t.0);
         w.by_hand = stopped.by_hand;
         w.by_failures = stopped.by_failures;
@@ -252,7 +282,6 @@ pub(super) fn row(origin: Origin) -> Result<OriginRow> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Timestamp;
 
     #[test]
     fn every_word_keeps_its_number() {
@@ -260,7 +289,7 @@ mod tests {
             assert_eq!(word(&STATUSES, number(&STATUSES, &status).unwrap()).unwrap(), status);
             assert_eq!(number(&STATUSES, &status).unwrap(), n);
         }
-        assert!(word(&GONE, 4).is_err() && word(&GONE, -1).is_err());
+        assert!(word(&GONE, 5).is_err() && word(&GONE, -1).is_err());
     }
 
     #[test]
@@ -297,14 +326,18 @@ mod tests {
         crate::backend::engine::place::edit_wishes(&mut full, |w| {
             w.by_hand = Some(Disabled::new(at(5), "no"));
             w.hold_until = Some(at(8));
+            w.requested_by = Some("me".to_owned());
+            w.signalled_at = Some(at(6));
         });
         let mut bare = full.clone();
         (bare.visits, bare.wishes, bare.place) = (None, None, None);
         bare.listings.truncate(1);
         let mut queued = bare.clone();
         queued.place = Some(Place { lane: 0, rank: i64::MIN, waits: None });
-        for known in [full, bare, queued] {
-            let (origin, others) = flat(5, 0, "git", &known).unwrap();
+        let mut joined = bare.clone();
+        joined.listings.clear();
+        for known in [full, bare, queued, joined] {
+            let (origin, others) = flat(5, Some((-3, 1)), &known).unwrap();
             assert_eq!(usize::try_from(origin.others).unwrap(), others.len());
             let mut back = row(origin).unwrap();
             back.listings.extend(others.into_iter().map(|o| listing(o).unwrap()));

@@ -26,6 +26,7 @@ table! {
         last_finished: Option<Time> = TIMESTAMPTZ,
         evidence_at: Option<Time> = TIMESTAMPTZ,
         evidence_run: Option<i64> = INT8,
+        suspects_since: Option<Time> = TIMESTAMPTZ,
         revision: i64 = INT8,
     }
 }
@@ -60,6 +61,7 @@ table! {
         changed: i64 = INT8,
         unchanged: i64 = INT8,
         gone: i64 = INT8,
+        renamed: i64 = INT8,
         gaps: i64 = INT8,
         followed: i64 = INT8,
         skipped: i64 = INT8,
@@ -68,6 +70,9 @@ table! {
         cursor_form: i32 = INT4,
         ignore_fingerprints: bool = BOOL,
         next_cursor: i64 = INT8,
+        details: i64 = INT8,
+        absent: i64 = INT8,
+        withheld: i64 = INT8,
         current: bool = BOOL,
     }
 }
@@ -101,7 +106,8 @@ fn word<T: Serialize>(value: &T) -> Result<String> {
 }
 
 fn unword<T: DeserializeOwned>(word: String) -> Result<T> {
-    serde_json::from_value(serde_json::Value::String(word)).map_err(|e| corrupt("an unknown word").with_source(e))
+    serde_json::from_value(serde_json::Value::String(word))
+        .map_err(|e| corrupt("an unknown word").with_source(e))
 }
 
 fn time(at: Option<Time>) -> Option<Timestamp> {
@@ -122,6 +128,7 @@ impl Lister {
             last_finished: row.last_finished.map(Time),
             evidence_at: row.evidence_at.map(Time),
             evidence_run: row.evidence_run.map(signed),
+            suspects_since: row.suspects_since.map(Time),
             revision: signed(row.revision),
         }
     }
@@ -137,6 +144,7 @@ impl Lister {
             last_finished: time(self.last_finished),
             evidence_at: time(self.evidence_at),
             evidence_run: self.evidence_run.map(i64::cast_unsigned),
+            suspects_since: time(self.suspects_since),
             revision: self.revision.cast_unsigned(),
         }
     }
@@ -189,6 +197,7 @@ impl Run {
             changed: signed(record.counts.changed),
             unchanged: signed(record.counts.unchanged),
             gone: signed(record.counts.gone),
+            renamed: signed(record.counts.renamed),
             gaps: signed(record.counts.gaps),
             followed: signed(record.counts.followed),
             skipped: signed(record.skipped),
@@ -197,6 +206,9 @@ impl Run {
             cursor_form: row.cursor_form.cast_signed(),
             ignore_fingerprints: row.ignore_fingerprints,
             next_cursor: signed(row.next_cursor),
+            details: signed(row.details),
+            absent: signed(row.absent),
+            withheld: signed(record.withheld),
             current,
         })
     }
@@ -204,7 +216,12 @@ impl Run {
     /// The key under which the open run of a lister, mode and parameters is found.
     pub(super) fn open_key(&self) -> Result<Vec<u8>> {
         let mode: Mode = unword(self.mode.clone())?;
-        Ok(crate::backend::engine::runs::open_key_of(self.lister.cast_unsigned(), mode, &digest(&self.digest)?).to_vec())
+        Ok(crate::backend::engine::runs::open_key_of(
+            self.lister.cast_unsigned(),
+            mode,
+            &digest(&self.digest)?,
+        )
+        .to_vec())
     }
 
     pub(super) fn row(self, lister: ListerKey) -> Result<RunRow> {
@@ -213,6 +230,7 @@ impl Run {
             changed: self.changed.cast_unsigned(),
             unchanged: self.unchanged.cast_unsigned(),
             gone: self.gone.cast_unsigned(),
+            renamed: self.renamed.cast_unsigned(),
             gaps: self.gaps.cast_unsigned(),
             followed: self.followed.cast_unsigned(),
         };
@@ -229,6 +247,7 @@ impl Run {
                 pages: self.pages.cast_unsigned(),
                 requests: self.requests.cast_unsigned(),
                 counts,
+                withheld: self.withheld.cast_unsigned(),
                 skipped: self.skipped.cast_unsigned(),
                 error: self.error,
             },
@@ -238,6 +257,8 @@ impl Run {
             cursor_form: self.cursor_form.cast_unsigned(),
             ignore_fingerprints: self.ignore_fingerprints,
             next_cursor: self.next_cursor.cast_unsigned(),
+            details: self.details.cast_unsigned(),
+            absent: self.absent.cast_unsigned(),
         })
     }
 }

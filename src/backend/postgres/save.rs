@@ -1,20 +1,20 @@
 //! Writes what a run of the engine wrote, once it is sure that it was told the truth.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tokio_postgres::types::ToSql;
 
 use super::db::Db;
 use super::known::{CHANGES, Draft, Known};
-use super::origin::{self, Origin, Origins, Other};
+use super::origin::{self, Key, Origin, Origins, Other};
 use super::rows::{Gap, Lister, Run, Type};
+use super::seen;
 use super::sql::{Time, Version, failed, signed};
 use super::table::{unnest, upsert};
-use super::seen;
+use crate::backend::Result;
 use crate::backend::engine::ctx::conflict;
 use crate::backend::engine::keys::{self, Parts};
 use crate::backend::engine::rows::{ChangeRow, LeaseRow, OriginRow, RunRow, TypeRow, corrupt, decode};
-use crate::backend::Result;
 
 /// Tables whose rows have columns of their own, or that are no tables at all here.
 const APART: [u8; 15] = [
@@ -73,8 +73,15 @@ impl Writes {
 pub(super) async fn still_true(db: &Db<'_>, known: &Known, writes: &mut Writes) -> Result<bool> {
     writes.drop_unchanged(known);
     for (table, name) in [(keys::ORIGIN, "origin"), (keys::LEASE, "lease")] {
+        let moved = writes.tables.get(&keys::ORIGIN_KEY).filter(|_| table == keys::ORIGIN);
+        let moved = moved.into_iter().flatten().map(|(key, _)| {
+            let mut parts = Parts(key);
+            parts.u64();
+            parts.u64()
+        });
         let old: BTreeMap<i64, i64> = writes
             .ids(table)
+            .chain(moved)
             .filter_map(|id| Some((signed(id), *known.versions.get(&(table, id))?)))
             .collect();
         if old.is_empty() {
@@ -102,10 +109,9 @@ pub(super) async fn still_true(db: &Db<'_>, known: &Known, writes: &mut Writes) 
 pub(super) async fn all(db: &Db<'_>, known: &Known, mut writes: Writes) -> Result<()> {
     cleared(db, &writes.cleared).await?;
     let types = writes.take(keys::TYPE);
-    let names = type_names(known, &types)?;
     visit_types(db, known, types).await?;
     listers(db, writes.take(keys::LISTER)).await?;
-    origins(db, known, &names, &mut writes).await?;
+    origins(db, known, &mut writes).await?;
     leases(db, known, writes.take(keys::LEASE)).await?;
     runs(db, known, &mut writes).await?;
     gaps(db, writes.take(keys::GAP)).await?;
@@ -115,7 +121,7 @@ pub(super) async fn all(db: &Db<'_>, known: &Known, mut writes: Writes) -> Resul
             seen::put_together(db, &prefix).await?;
         }
     }
-    changes(db, writes.take(keys::CHANGE)).await
+    changes(db, known, writes.take(keys::CHANGE)).await
 }
 
 async fn cleared(db: &Db<'_>, cleared: &[(u8, Vec<u8>)]) -> Result<()> {
@@ -126,7 +132,8 @@ async fn cleared(db: &Db<'_>, cleared: &[(u8, Vec<u8>)]) -> Result<()> {
     let from: Vec<&[u8]> = cleared.iter().map(|(_, p)| p.as_slice()).collect();
     let to: Vec<Option<Vec<u8>>> =
         cleared.iter().map(|(_, p)| crate::backend::engine::kv::after_prefix(p)).collect();
-    let sql = "delete from {s}.entry e using unnest($1::smallint[], $2::bytea[], $3::bytea[]) r(kind, low, high)
+    let sql =
+        "delete from {s}.entry e using unnest($1::smallint[], $2::bytea[], $3::bytea[]) r(kind, low, high)
                where e.kind = r.kind and e.key >= r.low and (r.high is null or e.key < r.high)";
     db.run(sql, &[&kinds, &from, &to]).await?;
     for (table, prefix) in cleared {
@@ -178,40 +185,54 @@ async fn listers(db: &Db<'_>, rows: Entries) -> Result<()> {
     Ok(())
 }
 
-/// The twin number of an origin that is new: how many there are already whose keys have its digest.
-fn twins(known: &Known, written: &Entries) -> BTreeMap<u64, i16> {
-    let mut next: BTreeMap<Vec<u8>, i16> = BTreeMap::new();
-    let mut twins = BTreeMap::new();
-    for key in written.keys() {
+/// By what the origins are found of which that changes: none for one that is not found by its URL any
+/// more. Of those with the same digest each gets the lowest number that is free.
+fn found_by(known: &Known, written: &Entries) -> BTreeMap<u64, Key> {
+    let mut taken: BTreeMap<u64, BTreeSet<i16>> = BTreeMap::new();
+    let parts = |key: &[u8]| {
         let mut parts = Parts(key);
-        let digest = keys::of_u64(parts.u64()).to_vec();
-        let known = || i16::try_from(known.under(keys::ORIGIN_KEY, &digest).count()).unwrap_or(i16::MAX);
-        let n = next.entry(digest.clone()).or_insert_with(known);
-        twins.insert(parts.u64(), *n);
-        *n = n.saturating_add(1);
+        (parts.u64(), parts.u64())
+    };
+    for key in written.keys() {
+        let (digest, _) = parts(key);
+        let prefix = keys::of_u64(digest);
+        let left = known.under(keys::ORIGIN_KEY, &prefix).filter(|(k, _)| !written.contains_key(*k));
+        let twin = |(k, _): (&[u8], &[u8])| Some(known.found_by.get(&parts(k).1)?.as_ref()?.1);
+        let left = left.filter_map(twin).collect();
+        taken.entry(digest).or_insert(left);
     }
-    twins
+    let mut found = BTreeMap::new();
+    for (key, _) in written.iter().filter(|(_, there)| there.is_none()) {
+        found.insert(parts(key).1, None);
+    }
+    for (key, _) in written.iter().filter(|(_, there)| there.is_some()) {
+        let (digest, id) = parts(key);
+        let taken = taken.entry(digest).or_default();
+        let free = (0..=i16::MAX).find(|twin| !taken.contains(twin)).unwrap_or(i16::MAX);
+        taken.insert(free);
+        found.insert(id, Some((digest.cast_signed(), free)));
+    }
+    found
 }
 
-type Names = BTreeMap<u16, String>;
-
-/// The names of visit types, new ones among them.
-fn type_names(known: &Known, new: &Entries) -> Result<Names> {
-    let new = new.iter().filter_map(|(key, value)| Some((key.as_slice(), value.as_deref()?)));
-    let all = known.under(keys::TYPE, &[]).chain(new);
-    all.map(|(key, value)| Ok((Parts(key).u16(), decode::<TypeRow>(value)?.name))).collect()
-}
-
-async fn origins(db: &Db<'_>, known: &Known, names: &Names, writes: &mut Writes) -> Result<()> {
-    let twins = twins(known, &writes.take(keys::ORIGIN_KEY));
+async fn origins(db: &Db<'_>, known: &Known, writes: &mut Writes) -> Result<()> {
+    let mut moved = found_by(known, &writes.take(keys::ORIGIN_KEY));
+    // Nobody keeps a key that another one gets.
+    let vacated: Vec<i64> = moved
+        .keys()
+        .filter(|id| known.found_by.get(id).is_some_and(Option::is_some))
+        .map(|id| signed(*id))
+        .collect();
+    if !vacated.is_empty() {
+        db.run("update {s}.origin set key = null, twin = 0 where id = any($1)", &[&vacated]).await?;
+    }
     let (mut new, mut old, mut others, mut renewed) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for (key, value) in writes.take(keys::ORIGIN) {
         let Some(value) = value else { continue };
         let id = keys::first_u64(&key);
         let row: OriginRow = decode(&value)?;
-        let name = names.get(&row.visit_type);
-        let name = name.ok_or_else(|| corrupt(format!("no visit type {}", row.visit_type)))?;
-        let (flat, rest) = origin::flat(id, twins.get(&id).copied().unwrap_or(0), name, &row)?;
+        let found_by = moved.remove(&id).or_else(|| known.found_by.get(&id).copied()).flatten();
+        let (flat, rest) = origin::flat(id, found_by, &row)?;
         match known.get(keys::ORIGIN, &key).flatten() {
             None => {
                 new.push(flat);
@@ -229,16 +250,10 @@ async fn origins(db: &Db<'_>, known: &Known, names: &Names, writes: &mut Writes)
             }
         }
     }
-    if !new.is_empty() {
-        // In the order of their keys, so that two who add the same ones do not wait for each other.
-        new.sort_by_key(|o| (o.key, o.twin));
-        db.copy(Origin::TABLE, Origin::COLUMNS, &Origin::types(), new.iter().map(Origin::values)).await?;
-    }
     if !old.is_empty() {
         let mut arrays = Origins::default();
         old.into_iter().for_each(|o| arrays.push(o));
-        // What tells an origin from others never changes.
-        let constant = ["id", "key", "twin", "url", "visit_type"];
+        let constant = ["id", "visit_type"];
         let set: Vec<String> = Origin::COLUMNS
             .iter()
             .filter(|c| !constant.contains(c))
@@ -250,6 +265,18 @@ async fn origins(db: &Db<'_>, known: &Known, names: &Names, writes: &mut Writes)
             unnest(Origin::COLUMNS, &Origin::types())
         );
         db.run(&sql, &arrays.values()).await?;
+    }
+    if !new.is_empty() {
+        // In the order of their keys, so that two who add the same ones do not wait for each other.
+        new.sort_by_key(|o| (o.key, o.twin));
+        db.copy(Origin::TABLE, Origin::COLUMNS, &Origin::types(), new.iter().map(Origin::values)).await?;
+    }
+    // Nothing else of these changed.
+    for (id, key) in moved {
+        if let Some((digest, twin)) = key {
+            let sql = "update {s}.origin set key = $2, twin = $3 where id = $1";
+            db.run(sql, &[&signed(id), &digest, &twin]).await?;
+        }
     }
     if !renewed.is_empty() {
         db.run("delete from {s}.listing where origin = any($1)", &[&renewed]).await?;
@@ -280,7 +307,8 @@ async fn leases(db: &Db<'_>, known: &Known, rows: Entries) -> Result<()> {
     if !kept.is_empty() {
         let ids: Vec<i64> = kept.iter().map(|(id, _)| *id).collect();
         let until: Vec<Time> = kept.iter().map(|(_, row)| Time(row.until)).collect();
-        let sql = "update {s}.lease l set until = u.until from unnest($1::bigint[], $2::timestamptz[]) u(id, until)
+        let sql =
+            "update {s}.lease l set until = u.until from unnest($1::bigint[], $2::timestamptz[]) u(id, until)
                    where l.id = u.id";
         db.run(sql, &[&ids, &until]).await?;
     }
@@ -324,7 +352,9 @@ async fn runs(db: &Db<'_>, known: &Known, writes: &mut Writes) -> Result<()> {
     // The one that was the open run until now makes room first.
     for (key, value) in open.iter().filter(|(_, v)| v.is_some()) {
         let before = known.get(keys::OPEN_RUN, key).flatten().map(|v| signed(keys::first_u64(v)));
-        if let Some(before) = before.filter(|b| Some(*b) != value.as_deref().map(|v| signed(keys::first_u64(v)))) {
+        if let Some(before) =
+            before.filter(|b| Some(*b) != value.as_deref().map(|v| signed(keys::first_u64(v))))
+        {
             db.run("update {s}.run set current = false where id = $1", &[&before]).await?;
         }
     }
@@ -362,7 +392,8 @@ async fn gaps(db: &Db<'_>, rows: Entries) -> Result<()> {
             }
             None => {
                 let (lister, digests) = key.split_at_checked(4).ok_or_else(|| corrupt("a gap's key"))?;
-                let (parameters, digest) = digests.split_at_checked(16).ok_or_else(|| corrupt("a gap's key"))?;
+                let (parameters, digest) =
+                    digests.split_at_checked(16).ok_or_else(|| corrupt("a gap's key"))?;
                 let lister = Parts(lister).u32().cast_signed();
                 let sql = "delete from {s}.gap where lister = $1 and parameters = $2 and digest = $3";
                 db.run(sql, &[&lister, &parameters, &digest]).await?;
@@ -409,18 +440,20 @@ async fn entries(db: &Db<'_>, writes: &mut Writes) -> Result<()> {
 
 /// Changes get their tokens last: whoever has them holds them to the end of the transaction, so that
 /// they are seen in their order.
-async fn changes(db: &Db<'_>, rows: Entries) -> Result<()> {
+async fn changes(db: &Db<'_>, known: &Known, rows: Entries) -> Result<()> {
     let mut told: Vec<(u64, ChangeRow)> = Vec::new();
     for (key, value) in rows {
         let Some(value) = value else { continue };
         told.push((keys::first_u64(&key), decode(&value)?));
     }
     let Some((first, last)) = told.last() else { return Ok(()) };
-    let n = signed(first + last.changes.len() as u64 - 1);
+    let told_before = known.sequence(CHANGES).map(|numbers| numbers.last);
+    let n = signed(first + last.changes.len() as u64 - 1 - told_before.unwrap_or(0));
     let name = std::str::from_utf8(CHANGES).unwrap_or_default();
     let sql = "update {s}.meta set n = n + $2 where name = $1 returning n - $2";
     let row = db.row(sql, &[&name, &n]).await?;
     let base: i64 = row.try_get(0).map_err(|e| failed("numbering changes", e))?;
+    let base = if told_before.is_some() { 0 } else { base };
     for (first, row) in told {
         let kinds: Vec<u8> = row.changes.iter().map(|(kind, _)| *kind).collect();
         let origins: Vec<i64> = row.changes.iter().map(|(_, origin)| signed(*origin)).collect();

@@ -3,8 +3,8 @@
 use std::borrow::Cow;
 use std::error::Error as StdError;
 
-use tokio_postgres::error::SqlState;
 use bytes::BytesMut;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 
 use crate::backend::{BackendError, BackendErrorKind};

@@ -17,9 +17,9 @@ use crate::backend::engine::{
 };
 use crate::backend::{
     Begun, Candidate, Change, ChangeToken, Claim, Claimed, Committed, Completed, EndRun, Ended, Explanation,
-    Gap, GapQuery, Imported, ImportedOrigin, LaneLoad, Metrics, MetricsStore, OriginPage, OriginQuery,
-    OriginStore, PageCommit, PageToken, PendingCursor, Refusal, Requested, Result, RunPlan, RunQuery,
-    RunRecord, RunStore, RunTicket, Validator, VisitRequest, VisitStore,
+    Gap, GapQuery, Hint, Hinted, Imported, ImportedOrigin, LaneLoad, Metrics, MetricsStore, OriginPage,
+    OriginQuery, OriginStore, PageCommit, PageToken, PendingCursor, Refusal, Requested, Result, RunPlan,
+    RunQuery, RunRecord, RunStore, RunTicket, Validator, VisitRequest, VisitStore,
 };
 use crate::model::{
     ListerKey, ListerRecord, OriginKey, Outcome, Timestamp, VisitId, VisitStats, VisitToken, VisitType,
@@ -162,7 +162,8 @@ impl OriginStore for PostgresStore {
     }
 
     async fn import(&self, origins: Vec<ImportedOrigin>, now: Timestamp) -> Result<Imported> {
-        let listers: HashSet<_> = origins.iter().map(|o| ListerKey::new(&o.lister, &o.instance).id().0).collect();
+        let listers: HashSet<_> =
+            origins.iter().map(|o| ListerKey::new(&o.lister, &o.instance).id().0).collect();
         let plan = Plan {
             listers: listers.into_iter().collect(),
             fetch: by_key(origins.iter().map(|o| (o.url.as_str(), &o.visit_type))),
@@ -223,6 +224,12 @@ impl VisitStore for PostgresStore {
         let keys = by_key(requests.iter().map(|r| (r.origin.url.as_str(), &r.origin.visit_type)));
         let plan = Plan { fetch: keys, ..Plan::default() };
         self.write(now, plan, |t, ctx| explain::request(t, ctx, requests)).await
+    }
+
+    async fn hint(&self, hints: &[Hint], now: Timestamp) -> Result<Vec<Hinted>> {
+        let keys = by_key(hints.iter().map(|h| (h.origin.url.as_str(), &h.origin.visit_type)));
+        let plan = Plan { fetch: keys, ..Plan::default() };
+        self.write(now, plan, |t, ctx| explain::hint(t, ctx, hints)).await
     }
 
     async fn stats(&self, origins: &[OriginKey]) -> Result<Vec<Option<VisitStats>>> {

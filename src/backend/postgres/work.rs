@@ -294,7 +294,8 @@ impl PostgresStore {
         f: &(dyn Fn(&dyn KvRead, &mut Ctx<'_>) -> Result<R> + Send + Sync),
     ) -> Result<R, Failure> {
         let mut client = self.client().await?;
-        let snapshot = client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
+        let snapshot =
+            client.build_transaction().isolation_level(IsolationLevel::RepeatableRead).read_only(true);
         let tx = snapshot.start().await.map_err(|e| failed("beginning to read", e))?;
         let db = Db { tx: &tx, schema: &self.schema };
         db.tx.batch_execute(PLANS).await.map_err(|e| failed("preparing a transaction", e))?;
@@ -305,7 +306,8 @@ impl PostgresStore {
         loop {
             fetch::all(&db, &mut known, &hints, unknown).await?;
             let draft = Draft::new(&known);
-            let result = Ctx::new(&draft, &self.options.policies, now).and_then(|mut ctx| f(&draft, &mut ctx));
+            let result =
+                Ctx::new(&draft, &self.options.policies, now).and_then(|mut ctx| f(&draft, &mut ctx));
             unknown = draft.unknown();
             if unknown.is_empty() {
                 return Ok(result?);

@@ -190,7 +190,7 @@ async fn requested_visits_go_first<B: SchedulerBackend>(store: &B) {
     };
     assert_eq!(ask("unheard-of", at(1)).await, None);
     let first = ask("d", at(1)).await.unwrap();
-    assert_eq!((first.position, first.due), (0, at(1)));
+    assert_eq!((first.position, first.due), (0, Some(at(1))));
     assert_eq!(ask("b", at(2)).await.unwrap().position, 1);
     assert_eq!(ask("d", at(3)).await.unwrap().position, 0, "asked for again, it keeps its place");
     let visits = take(store, 3, at(4)).await;

@@ -8,8 +8,8 @@ use serde_json::{Value, json};
 
 use crate::backend::{
     BackendError, BackendErrorKind, ChangeToken, Committed, CursorEnd, EndRun, Ended, GapKind,
-    ImportedOrigin, OriginQuery, OriginStore, PageCommit, PageDigest, PendingCursor, RunOutcome, RunPlan,
-    RunStore, RunTicket,
+    ImportedOrigin, OriginQuery, OriginStore, PageCommit, PageDigest, PendingCursor, Prune, RunOutcome,
+    RunPlan, RunStore, RunTicket,
 };
 use crate::lister::{Follow, FollowKind, Mode, PageBatch, Sighting};
 use crate::model::{ListedOrigin, ListerKey, NewOrigin, OriginKey, Timestamp, VisitType, digest128};
@@ -180,7 +180,7 @@ impl<'s, B: RunStore> Drive<'s, B> {
 
     pub(super) async fn prune(&self) -> Ended {
         let mut end = EndRun::new(self.ticket, RunOutcome::Complete);
-        end.prune = true;
+        end.prune = Prune::Force;
         self.store.end_run(end, self.now).await.expect("a run ends")
     }
 }

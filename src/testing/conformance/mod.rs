@@ -27,6 +27,7 @@
 mod claims;
 mod defects;
 mod gaps;
+mod identity;
 mod kit;
 mod model;
 mod outcomes;
@@ -44,6 +45,7 @@ pub use defects::{
     d14_a_listing_without_news_writes_nothing, defects,
 };
 pub use gaps::gaps;
+pub use identity::{identity, renames};
 pub use model::model;
 pub use outcomes::outcomes;
 pub use pages::pages;
@@ -63,6 +65,7 @@ where
     pages(&make).await;
     parts(&make).await;
     gaps(&make).await;
+    identity(&make).await;
     claims(&make).await;
     outcomes(&make).await;
     paging(&make).await;

@@ -39,6 +39,7 @@ create table {s}.lister (
   last_finished timestamptz,
   evidence_at timestamptz,
   evidence_run bigint,
+  suspects_since timestamptz,
   revision bigint not null
 ) with (fillfactor = 50);
 
@@ -55,8 +56,9 @@ create table {s}.visit_type (
 -- One (url, visit type): the unit of scheduling. What the first lister says of it is here too.
 create table {s}.origin (
   id bigint primary key,
-  -- Half a SHA-256 of type and URL. Two with the same one are told apart by the URL, and counted.
-  key bigint not null,
+  -- The first half of a SHA-256 of type and URL; null for one whose URL is another's by now. Of two
+  -- with the same number each is a twin of the other, told apart by the URL.
+  key bigint,
   -- Its place in the index of claims: microseconds, or whatever the policy ranks by.
   rank bigint not null,
   -- Where it waits until `rank`, what its rank is then; null where it waits for nothing.
@@ -67,11 +69,14 @@ create table {s}.origin (
   last_visit timestamptz,
   last_successful timestamptz,
   requested_at timestamptz,
+  -- The newest change that somebody else than a lister told of.
+  signalled_at timestamptz,
   hold_until timestamptz,
   gone_at timestamptz,
   -- The token of the last outcome taken.
   token bigint not null,
   visits bigint not null,
+  -- Zero for one that was put together with another.
   lister int not null,
   -- Visit type * 256 + lane; -1 where it waits for no visit.
   slot int not null,
@@ -86,6 +91,7 @@ create table {s}.origin (
   gone_reason smallint,
   url text not null,
   last_snapshot text,
+  requested_by text,
   forge_id text,
   forked_from text,
   arguments json,
@@ -148,6 +154,7 @@ create table {s}.run (
   changed bigint not null,
   unchanged bigint not null,
   gone bigint not null,
+  renamed bigint not null,
   gaps bigint not null,
   followed bigint not null,
   skipped bigint not null,
@@ -156,6 +163,9 @@ create table {s}.run (
   cursor_form int not null,
   ignore_fingerprints bool not null,
   next_cursor bigint not null,
+  details bigint not null,
+  absent bigint not null,
+  withheld bigint not null,
   -- It is the one that its lister, mode and parameters continue.
   current bool not null
 ) with (fillfactor = 50);
