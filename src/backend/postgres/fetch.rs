@@ -253,6 +253,7 @@ async fn queue(
     if from.len() > 3 {
         low = (parts.i64(), signed(parts.u64()));
     }
+    let at_head = low == (i64::MIN, 0) && !hints.positions.contains_key(&slot);
     if let Some(position) = hints.positions.get(&slot) {
         low = low.max(*position);
     }
@@ -273,7 +274,12 @@ async fn queue(
     );
     let params: [&(dyn ToSql + Sync); 7] =
         [&slot, &low.0, &low.1, &high.0, &high.1, &signed(limit), &hints.only];
+    let began = std::time::Instant::now();
     let rows = db.rows(&sql, &params).await?;
+    if at_head {
+        let took = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
+        known.heads.entry(slot).or_insert(took);
+    }
     let all = (rows.len() as u64) < limit;
     let mut last = None;
     for (id, row) in learn(db, known, rows).await? {

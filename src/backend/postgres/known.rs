@@ -81,6 +81,8 @@ pub(super) struct Known {
     pub(super) versions: HashMap<(u8, u64), i64>,
     /// By what each origin is found.
     pub(super) found_by: HashMap<u64, Key>,
+    /// What it took to look at the heads of slots, in microseconds.
+    pub(super) heads: HashMap<i32, i64>,
     /// Whether leases are of no interest: places in the queue are not kept apart from origins here, so
     /// that putting one in or taking it out needs no look at them.
     pub(super) no_leases: bool,
@@ -94,6 +96,7 @@ impl Known {
             counts: HashMap::new(),
             versions: HashMap::new(),
             found_by: HashMap::new(),
+            heads: HashMap::new(),
             no_leases: false,
         }
     }

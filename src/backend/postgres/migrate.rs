@@ -88,7 +88,11 @@ fn checked(version: usize, schema: &Schema) -> Result<()> {
         format!("schema {} has version {version}, this program knows {}", schema.name(), MIGRATIONS.len());
     let kind =
         if version > MIGRATIONS.len() { BackendErrorKind::Newer } else { BackendErrorKind::Unavailable };
-    let more = if version > MIGRATIONS.len() { "" } else { ": migrate it" };
+    let more = match version {
+        0 => ": it is not there",
+        older if older < MIGRATIONS.len() => ": migrate it",
+        _ => "",
+    };
     Err(BackendError::new(kind, format!("{what}{more}")))
 }
 
@@ -96,4 +100,10 @@ fn checked(version: usize, schema: &Schema) -> Result<()> {
 pub(super) async fn check(client: &mut Client, schema: &Schema) -> Result<()> {
     let tx = client.transaction().await.map_err(|e| failed("beginning a transaction", e))?;
     checked(version(&tx, schema).await?, schema)
+}
+
+/// Whether there is a schema of any version.
+pub(super) async fn is_there(client: &mut Client, schema: &Schema) -> Result<bool> {
+    let tx = client.transaction().await.map_err(|e| failed("beginning a transaction", e))?;
+    Ok(version(&tx, schema).await? > 0)
 }

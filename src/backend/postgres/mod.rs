@@ -20,6 +20,7 @@
 //! - Serialization failures, deadlocks and lost connections are tried again, up to a bound. The one
 //!   exception is a connection lost while committing: then nobody can know, and the error says so.
 
+mod claim;
 mod db;
 mod fetch;
 mod known;
@@ -63,8 +64,22 @@ pub struct PostgresOptions {
     pub schema: String,
     /// The most connections that are open at once, where the pool is made here. Eight by default.
     pub connections: usize,
-    /// Whether the schema is created, and brought to the version of this crate. True by default.
-    pub migrate: bool,
+    /// What is done where the schema is not there, or not of this crate's version.
+    pub migration: Migration,
+}
+
+/// What is done about a schema that is not there, or not of this crate's version. One of a newer
+/// version is always refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Migration {
+    /// Nothing: it is refused.
+    Never,
+    /// Created where it is not there; one of an older version is refused.
+    #[default]
+    Create,
+    /// Created, or brought to this crate's version.
+    Update,
 }
 
 impl Default for PostgresOptions {
@@ -73,7 +88,7 @@ impl Default for PostgresOptions {
             store: StoreOptions::default(),
             schema: "lamplighter".to_owned(),
             connections: 8,
-            migrate: true,
+            migration: Migration::default(),
         }
     }
 }
@@ -100,10 +115,10 @@ impl PostgresOptions {
         self
     }
 
-    /// Whether to create or update the schema, or to refuse one of another version.
+    /// Says what to do where the schema is not there, or not of this crate's version.
     #[must_use]
-    pub fn with_migration(mut self, migrate: bool) -> Self {
-        self.migrate = migrate;
+    pub fn with_migration(mut self, migration: Migration) -> Self {
+        self.migration = migration;
         self
     }
 }
@@ -137,14 +152,15 @@ impl fmt::Debug for PostgresStore {
 }
 
 impl PostgresStore {
-    /// Opens the store in the database of a URL (`postgres://user:password@host:port/database`).
+    /// Opens the store in the database of a URL: `postgres://user:password@host:port/database`, with
+    /// `?schema=NAME` for another schema than the options'.
     ///
     /// # Errors
     /// [`BackendErrorKind::Unavailable`] when the URL is none, the server cannot be reached or refuses,
     /// or the schema is of an older version and is not to be migrated; [`BackendErrorKind::Newer`] when
     /// a newer version made the schema.
     pub async fn connect(url: &str, options: PostgresOptions) -> Result<Self> {
-        let pool = pool::of_url(url, options.connections)?;
+        let (pool, options) = pool::of_url(url, options)?;
         Self::open(pool, options).await
     }
 
@@ -162,11 +178,17 @@ impl PostgresStore {
     /// ```
     pub async fn open(pool: Pool, options: PostgresOptions) -> Result<Self> {
         let store = Self::over(pool, &options)?;
-        if options.migrate {
-            store.migrated().await?;
-        } else {
-            migrate::check(&mut store.client().await?, &store.schema).await?;
+        let mut client = store.client().await?;
+        match options.migration {
+            Migration::Never => migrate::check(&mut client, &store.schema).await?,
+            Migration::Create if migrate::is_there(&mut client, &store.schema).await? => {
+                migrate::check(&mut client, &store.schema).await?;
+            }
+            Migration::Create | Migration::Update => {
+                migrate::migrate(&mut client, &store.schema, store.lock("schema", "")).await?;
+            }
         }
+        drop(client);
         store.compare_policies().await?;
         Ok(store)
     }
@@ -176,7 +198,9 @@ impl PostgresStore {
     /// # Errors
     /// As [`PostgresStore::connect`].
     pub async fn migrate(url: &str, options: &PostgresOptions) -> Result<Versions> {
-        Self::over(pool::of_url(url, 1)?, options)?.migrated().await
+        let (pool, options) = pool::of_url(url, options.clone())?;
+        let store = Self::over(pool, &options)?;
+        migrate::migrate(&mut store.client().await?, &store.schema, store.lock("schema", "")).await
     }
 
     fn over(pool: Pool, options: &PostgresOptions) -> Result<Self> {
@@ -193,10 +217,6 @@ impl PostgresStore {
             settled: Arc::new(AtomicBool::new(true)),
             runs: Arc::default(),
         })
-    }
-
-    async fn migrated(&self) -> Result<Versions> {
-        migrate::migrate(&mut self.client().await?, &self.schema, self.lock("schema", "")).await
     }
 
     /// Notes which visit types were placed by a policy of another name.

@@ -57,6 +57,12 @@ impl Writes {
         self.tables.get(&table).into_iter().flatten().map(|(key, _)| keys::first_u64(key))
     }
 
+    /// The places in the queue that were taken.
+    pub(super) fn taken(&self) -> impl Iterator<Item = &[u8]> {
+        let queue = self.tables.get(&keys::QUEUE).into_iter().flatten();
+        queue.filter(|(_, there)| there.is_none()).map(|(key, _)| key.as_slice())
+    }
+
     /// Takes out what is as it was.
     fn drop_unchanged(&mut self, known: &Known) {
         for (table, entries) in &mut self.tables {

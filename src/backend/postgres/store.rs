@@ -187,6 +187,7 @@ impl PostgresStore {
     async fn claimed(&self, claim: &Claim, now: Timestamp, rehearsal: bool) -> Result<Claimed> {
         let mut plan = Plan { claim: Some(claim.visit_type.clone()), rehearsal, ..Plan::default() };
         plan.hints = Hints { batch: claim.count as u64, ..Hints::default() };
+        plan.only = claim.lister.as_ref().map(|lister| lister.id().0);
         self.write(now, plan, |t, ctx| leases::claim(t, ctx, claim)).await
     }
 }

@@ -1,6 +1,6 @@
 //! Tables whose columns are listed once, for reading, copying in and updating.
 
-use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::types::Type;
 
 /// Declares a row of a table: its columns by name, with their type here and there.
 macro_rules! table {
@@ -12,6 +12,7 @@ macro_rules! table {
         }
 
         impl $row {
+            #[allow(dead_code, reason = "visit types are written column by column")]
             pub(super) const TABLE: &str = $name;
             pub(super) const COLUMNS: &[&str] = &[$(stringify!($column)),*];
 
@@ -79,6 +80,3 @@ pub(super) fn unnest(columns: &[&str], types: &[Type]) -> String {
     let arrays: Vec<_> = types.iter().zip(1..).map(|(ty, i)| format!("${i}::{}[]", ty.name())).collect();
     format!("unnest({}) u({})", arrays.join(", "), columns.join(", "))
 }
-
-/// Parameters as the client wants them.
-pub(super) type Values<'a> = [&'a (dyn ToSql + Sync)];

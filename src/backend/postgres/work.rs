@@ -9,7 +9,7 @@ use super::fetch::{self, Hints};
 use super::known::{Draft, Known, Unknown};
 use super::save::{self, Collision, Writes};
 use super::sql::{collided, failed, lost};
-use super::{PostgresStore, origin, seen};
+use super::{PostgresStore, claim, seen};
 use crate::backend::engine::ctx::Ctx;
 use crate::backend::engine::kv::{KvRead, KvTxn};
 use crate::backend::engine::{AT_ONCE, keys, origins};
@@ -18,9 +18,6 @@ use crate::model::{ListerKey, Timestamp, VisitType, digest128};
 
 /// A transaction that collides with others, or whose connection is lost, is tried so often.
 const ATTEMPTS: u32 = 12;
-
-/// So many leases end, and so many origins begin to wait in their lanes, at one claim.
-const SWEPT: i64 = 10_000;
 
 /// Every statement of a transaction finds its rows by an index, whatever the statistics say: those of
 /// an empty table made a plan that reads all of it.
@@ -38,6 +35,8 @@ pub(super) struct Plan {
     pub(super) claim: Option<VisitType>,
     /// The host of which limits are kept.
     pub(super) host: Option<String>,
+    /// The one lister of which a claim wants origins.
+    pub(super) only: Option<uuid::Uuid>,
     /// What will be asked for.
     pub(super) fetch: Vec<Unknown>,
     /// How many numbers of a sequence will be given, where that is known.
@@ -163,19 +162,35 @@ impl PostgresStore {
         let (result, writes) = loop {
             known.no_leases = plan.no_leases;
             fetch::types(&db, &mut known).await?;
-            if let Some(claim) = &plan.claim {
-                begin_claim(&db, &mut known, claim, now).await?;
+            let mut hints = plan.hints.clone();
+            let claimed = plan.claim.as_ref().map_or(Ok(None), |claim| claim::type_number(&known, claim))?;
+            if let Some(only) = plan.only {
+                let rows = db.rows("select id from {s}.lister where uuid = $1", &[&only]).await?;
+                // Of a lister that is not known there is nothing: no lister has this number.
+                let number = rows.first().map_or(Ok(-1), |row| row.try_get(0));
+                hints.only = Some(number.map_err(|e| failed("reading listers", e))?);
             }
-            fetch::all(&db, &mut known, &plan.hints, plan.fetch.clone()).await?;
+            if let Some(number) = claimed {
+                let positions = claim::begin(&db, &mut known, number, now).await?;
+                // A virtual clock says nothing about how long ago a head was looked at, and a claim of
+                // one lister's leaves the others behind.
+                if self.options.clock_bound.is_some() && hints.only.is_none() {
+                    hints.positions = positions;
+                }
+            }
+            fetch::all(&db, &mut known, &hints, plan.fetch.clone()).await?;
             if let Some((sequence, n)) = plan.reserve {
                 fetch::reserve(&db, &mut known, sequence, n).await?;
             }
-            let (result, mut writes) = self.until_known(&db, &mut known, plan, now, f).await?;
+            let (result, mut writes) = self.until_known(&db, &mut known, &hints, now, f).await?;
             if plan.rehearsal {
                 tx.rollback().await.map_err(|e| failed("taking back a rehearsal", e))?;
                 return Ok(result);
             }
             if save::still_true(&db, &known, &mut writes).await? {
+                if plan.claim.is_some() && hints.only.is_none() {
+                    claim::end(&db, &known, &writes, now).await?;
+                }
                 break (result, writes);
             }
             // The rows are locked by now: what is read next stays true.
@@ -234,7 +249,7 @@ impl PostgresStore {
         &self,
         db: &Db<'_>,
         known: &mut Known,
-        plan: &Plan,
+        hints: &Hints,
         now: Timestamp,
         f: &(dyn Fn(&mut dyn KvTxn, &mut Ctx<'_>) -> Result<R> + Send + Sync),
     ) -> Result<(R, Writes)> {
@@ -260,7 +275,7 @@ impl PostgresStore {
                 }
             };
             match next {
-                Ok(unknown) => fetch::all(db, known, &plan.hints, unknown).await?,
+                Ok(unknown) => fetch::all(db, known, hints, unknown).await?,
                 Err(wanting) => {
                     for (sequence, n) in wanting {
                         fetch::reserve(db, known, &sequence, n).await?;
@@ -332,32 +347,4 @@ async fn commit(tx: Transaction<'_>) -> Result<(), Failure> {
         }
         Err(e) => Err(failed("committing", e).into()),
     }
-}
-
-/// Gives back what nobody answered for, and lets into their lanes those whose time has come.
-async fn begin_claim(db: &Db<'_>, known: &mut Known, visit_type: &VisitType, now: Timestamp) -> Result<()> {
-    use super::sql::Time;
-    let ended = "delete from {s}.lease where id in
-        (select id from {s}.lease where until <= $1 order by until limit $2 for update skip locked)";
-    db.run(ended, &[&Time(now), &SWEPT]).await?;
-    let Some(number) = type_number(known, visit_type)? else { return Ok(()) };
-    let woken = "update {s}.origin set slot = (slot & ~255) | next_lane, rank = next_rank,
-                   next_lane = null, next_rank = null
-        where id in (select id from {s}.origin where slot = $1 and slot >= 0 and rank <= $2
-                     order by slot, rank, id limit $3 for update skip locked)";
-    let slot = origin::waiting_slot(number);
-    db.run(woken, &[&slot, &now.as_micros(), &SWEPT]).await?;
-    known.whole(keys::DEADLINE, Vec::new(), None);
-    known.whole(keys::WAIT, Vec::new(), None);
-    Ok(())
-}
-
-fn type_number(known: &Known, visit_type: &VisitType) -> Result<Option<u16>> {
-    use crate::backend::engine::rows::{TypeRow, decode};
-    for (key, value) in known.under(keys::TYPE, &[]) {
-        if decode::<TypeRow>(value)?.name == visit_type.as_str() {
-            return Ok(Some(keys::Parts(key).u16()));
-        }
-    }
-    Ok(None)
 }

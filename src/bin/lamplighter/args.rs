@@ -69,6 +69,10 @@ pub(crate) enum Command {
     Runs(RunsArgs),
     /// Known holes in listings.
     Gaps(GapsArgs),
+    /// What changed of listed origins, in the order of commits, as JSON lines.
+    Changes(ChangesArgs),
+    /// Creates or updates the schema of a PostgreSQL store, and tells its versions.
+    Migrate,
 }
 
 #[derive(Debug, Args)]
@@ -196,6 +200,16 @@ pub(crate) struct RunsArgs {
     /// Only of this instance.
     #[arg(long, value_name = "INSTANCE")]
     pub(crate) instance: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ChangesArgs {
+    /// Only those after this token.
+    #[arg(long, value_name = "TOKEN", default_value_t = 0)]
+    pub(crate) after: u64,
+    /// Wait for further ones, and go on until stopped.
+    #[arg(long)]
+    pub(crate) follow: bool,
 }
 
 #[derive(Debug, Args)]

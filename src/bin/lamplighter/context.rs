@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter::backend::{FileStore, MemoryStore, SchedulerBackend, StoreOptions};
+use lamplighter::backend::postgres::{Migration, PostgresOptions, PostgresStore, Versions};
+use lamplighter::backend::{BackendError, FileStore, MemoryStore, SchedulerBackend, StoreOptions};
 use lamplighter::driver::SystemClock;
 use lamplighter::lister::Secret;
 use lamplighter::model::{ListerKey, Timestamp};
@@ -67,34 +68,26 @@ impl Context {
     }
 
     /// The store, made where there is none yet.
-    pub(crate) fn store(&self) -> Result<Arc<dyn SchedulerBackend>> {
-        match named(&self.store)? {
-            Place::Memory => Ok(Arc::new(MemoryStore::new())),
-            Place::File(path) => self.open(&path),
-        }
+    pub(crate) async fn store(&self) -> Result<Arc<dyn SchedulerBackend>> {
+        Ok(self.store_and_limits().await?.0)
     }
 
     /// The store, made where there is none yet, and where it keeps forges' limits.
-    pub(crate) fn store_and_limits(&self) -> Result<(Arc<dyn SchedulerBackend>, Arc<dyn LimitStore>)> {
+    pub(crate) async fn store_and_limits(&self) -> Result<Opened> {
         match named(&self.store)? {
-            Place::Memory => {
-                let store = Arc::new(MemoryStore::new());
-                Ok((Arc::clone(&store) as _, store))
-            }
-            Place::File(path) => {
-                let store = self.open_file(&path)?;
-                Ok((Arc::clone(&store) as _, store))
-            }
+            Place::Memory => Ok(both(MemoryStore::new())),
+            Place::File(path) => self.open_file(&path),
+            Place::Postgres(url) => self.open_postgres(&url, Migration::Create).await,
         }
     }
 
     /// The store, for a command that needs what earlier ones stored.
-    pub(crate) fn filled_store(&self) -> Result<Arc<dyn SchedulerBackend>> {
-        Ok(self.filled_store_and_limits()?.0)
+    pub(crate) async fn filled_store(&self) -> Result<Arc<dyn SchedulerBackend>> {
+        Ok(self.filled_store_and_limits().await?.0)
     }
 
     /// As [`Context::filled_store`], and where it keeps forges' limits.
-    pub(crate) fn filled_store_and_limits(&self) -> Result<(Arc<dyn SchedulerBackend>, Arc<dyn LimitStore>)> {
+    pub(crate) async fn filled_store_and_limits(&self) -> Result<Opened> {
         match named(&self.store)? {
             Place::Memory => Err(Failure::usage(
                 "--store memory forgets everything at exit, so it never holds what an earlier command stored; \
@@ -104,42 +97,70 @@ impl Context {
                 "there is no store at {}; list or import something first, or name another one: --store file:PATH",
                 path.display()
             ))),
-            Place::File(path) => {
-                let store = self.open_file(&path)?;
-                Ok((Arc::clone(&store) as _, store))
-            }
+            Place::File(path) => self.open_file(&path),
+            Place::Postgres(url) => self.open_postgres(&url, Migration::Never).await,
         }
     }
 
     /// A store to look at and not to change: the one named where it is there, else an empty one.
-    pub(crate) fn store_if_any(&self) -> Result<Option<Arc<dyn SchedulerBackend>>> {
+    pub(crate) async fn store_if_any(&self) -> Result<Option<Arc<dyn SchedulerBackend>>> {
         match named(&self.store)? {
-            Place::File(path) if path.exists() => self.open(&path).map(Some),
+            Place::File(path) if path.exists() => Ok(Some(self.open_file(&path)?.0)),
+            Place::Postgres(url) => Ok(Some(self.open_postgres(&url, Migration::Never).await?.0)),
             _ => Ok(None),
         }
     }
 
-    fn open(&self, path: &Path) -> Result<Arc<dyn SchedulerBackend>> {
-        Ok(self.open_file(path)?)
+    /// Creates the schema of a PostgreSQL store, or brings it up to date.
+    pub(crate) async fn migrate(&self) -> Result<Versions> {
+        match named(&self.store)? {
+            Place::Postgres(url) => {
+                Ok(PostgresStore::migrate(&url, &self.postgres(Migration::Update)).await?)
+            }
+            Place::Memory | Place::File(_) => Err(Failure::usage(
+                "only a PostgreSQL store has a schema to migrate: --store postgres://USER@HOST/DATABASE",
+            )),
+        }
     }
 
-    fn open_file(&self, path: &Path) -> Result<Arc<FileStore>> {
-        let mut options = StoreOptions::default();
-        if self.now.is_none() {
-            options = options.with_clock_bound(CLOCK_BOUND);
-        }
-        let store = FileStore::with_options(path, options).map_err(|e| match Failure::from(e) {
-            // Whatever is wrong with it: without a store nothing can be done.
-            Failure::Work(message) => Failure::Usage(message),
-            other => other,
-        })?;
-        Ok(Arc::new(store))
+    fn options(&self) -> StoreOptions {
+        let options = StoreOptions::default();
+        if self.now.is_none() { options.with_clock_bound(CLOCK_BOUND) } else { options }
+    }
+
+    fn postgres(&self, migration: Migration) -> PostgresOptions {
+        PostgresOptions::default().with_store(self.options()).with_migration(migration)
+    }
+
+    async fn open_postgres(&self, url: &str, migration: Migration) -> Result<Opened> {
+        Ok(both(PostgresStore::connect(url, self.postgres(migration)).await.map_err(unreachable)?))
+    }
+
+    fn open_file(&self, path: &Path) -> Result<Opened> {
+        Ok(both(FileStore::with_options(path, self.options()).map_err(without)?))
+    }
+}
+
+/// A store, and where it keeps forges' limits.
+type Opened = (Arc<dyn SchedulerBackend>, Arc<dyn LimitStore>);
+
+fn both(store: impl SchedulerBackend + LimitStore + 'static) -> Opened {
+    let store = Arc::new(store);
+    (Arc::clone(&store) as _, store)
+}
+
+/// Whatever is wrong with a store: without one nothing can be done.
+fn without(e: BackendError) -> Failure {
+    match Failure::from(e) {
+        Failure::Work(message) => Failure::Usage(message),
+        other => other,
     }
 }
 
 enum Place {
     Memory,
     File(PathBuf),
+    Postgres(String),
 }
 
 fn named(store: &str) -> Result<Place> {
@@ -150,8 +171,9 @@ fn named(store: &str) -> Result<Place> {
         return Ok(Place::File(path.into()));
     }
     if store.starts_with("postgres://") || store.starts_with("postgresql://") {
-        // The URL may hold a password: it is not repeated.
-        return Err(Failure::usage("this command is built without PostgreSQL; use --store file:PATH"));
+        return Ok(Place::Postgres(store.to_owned()));
     }
-    Err(Failure::usage("a store is written file:PATH or memory, as in --store file:./lamplighter.db"))
+    Err(Failure::usage(
+        "a store is written file:PATH, postgres://USER@HOST/DATABASE or memory, as in --store file:./lamplighter.db",
+    ))
 }

@@ -2,6 +2,7 @@
 //! it. `docs/stability.md` says what of it is stable.
 
 mod args;
+mod changes;
 mod client;
 mod config;
 mod context;
@@ -74,6 +75,8 @@ async fn dispatch(command: &Command, context: &mut Context) -> Result<Done> {
         Command::Explain(args) => visits::explain(args, context).await,
         Command::Runs(args) => query::runs(args, context).await,
         Command::Gaps(args) => query::gaps(args, context).await,
+        Command::Changes(args) => changes::changes(args, context).await,
+        Command::Migrate => changes::migrate(context).await,
     }
 }
 
