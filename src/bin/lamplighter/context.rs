@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use lamplighter::backend::postgres::{Migration, PostgresOptions, PostgresStore, Versions};
-use lamplighter::backend::{BackendError, FileStore, MemoryStore, SchedulerBackend, StoreOptions};
+use lamplighter::backend::{
+    BackendError, BackendErrorKind, FileStore, MemoryStore, SchedulerBackend, StoreOptions,
+};
 use lamplighter::driver::SystemClock;
 use lamplighter::lister::Secret;
 use lamplighter::model::{ListerKey, Timestamp};
@@ -14,7 +16,7 @@ use lamplighter::transport::{Clock, LimitStore};
 
 use crate::args::Common;
 use crate::config::Config;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, chain};
 use crate::output::Output;
 
 /// Where the store is when nobody says.
@@ -115,7 +117,7 @@ impl Context {
     pub(crate) async fn migrate(&self) -> Result<Versions> {
         match named(&self.store)? {
             Place::Postgres(url) => {
-                Ok(PostgresStore::migrate(&url, &self.postgres(Migration::Update)).await?)
+                PostgresStore::migrate(&url, &self.postgres(Migration::Update)).await.map_err(no_server)
             }
             Place::Memory | Place::File(_) => Err(Failure::usage(
                 "only a PostgreSQL store has a schema to migrate: --store postgres://USER@HOST/DATABASE",
@@ -133,7 +135,7 @@ impl Context {
     }
 
     async fn open_postgres(&self, url: &str, migration: Migration) -> Result<Opened> {
-        Ok(both(PostgresStore::connect(url, self.postgres(migration)).await.map_err(unreachable)?))
+        Ok(both(PostgresStore::connect(url, self.postgres(migration)).await.map_err(no_server)?))
     }
 
     fn open_file(&self, path: &Path) -> Result<Opened> {
@@ -147,6 +149,17 @@ type Opened = (Arc<dyn SchedulerBackend>, Arc<dyn LimitStore>);
 fn both(store: impl SchedulerBackend + LimitStore + 'static) -> Opened {
     let store = Arc::new(store);
     (Arc::clone(&store) as _, store)
+}
+
+/// A server, unlike a file, is not waited for.
+fn no_server(e: BackendError) -> Failure {
+    let next = match e.kind() {
+        BackendErrorKind::Unavailable => {
+            "; see that the server runs and lets you in, or run `lamplighter migrate`"
+        }
+        _ => "",
+    };
+    Failure::Usage(format!("{}{next}", chain(&e)))
 }
 
 /// Whatever is wrong with a store: without one nothing can be done.
