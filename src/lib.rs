@@ -7,6 +7,8 @@ pub mod lister;
 pub mod listers;
 pub mod model;
 pub mod policy;
+#[cfg(feature = "sim")]
+pub mod sim;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod transport;

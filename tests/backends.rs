@@ -5,11 +5,14 @@
 
 #[path = "naive/visits.rs"]
 mod naive;
+#[path = "naive/store.rs"]
+mod upserting;
 
 use std::sync::Arc;
 
 use lamplighter::backend::{MemoryStore, SchedulerBackend};
 use lamplighter::testing::conformance;
+use upserting::{Overwrites, Upserting};
 
 /// A seed to repeat: `SEED=7 cargo test --test backends random`.
 fn seeds() -> Vec<u64> {
@@ -47,6 +50,23 @@ fn seed(otherwise: u64) -> u64 {
 #[tokio::test(flavor = "multi_thread")]
 async fn ten_thousand_renames_on_memory() {
     conformance::renames(|| async { MemoryStore::new() }, seed(41), 10_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d6_the_double_enables_what_was_disabled() {
+    conformance::d6_a_listing_enables_nothing(&MemoryStore::new()).await;
+    let double = Upserting { inner: MemoryStore::new(), overwrites: Overwrites::Enabled };
+    let failed = tokio::spawn(async move { conformance::d6_a_listing_enables_nothing(&double).await });
+    assert!(failed.await.unwrap_err().is_panic(), "the double's upsert overwrites it");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn d14_the_double_writes_every_row() {
+    conformance::d14_a_listing_without_news_writes_nothing(&MemoryStore::new()).await;
+    let double = Upserting { inner: MemoryStore::new(), overwrites: Overwrites::LastSeen };
+    let failed =
+        tokio::spawn(async move { conformance::d14_a_listing_without_news_writes_nothing(&double).await });
+    assert!(failed.await.unwrap_err().is_panic(), "the double's upsert changes every row");
 }
 
 #[tokio::test(flavor = "multi_thread")]

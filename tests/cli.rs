@@ -2,56 +2,20 @@
 #![cfg(feature = "cli")]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may fail this way")]
 
+#[path = "common/command.rs"]
+mod command;
+
 use std::collections::BTreeSet;
-use std::io::Write;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 
+use command::{NOW, command, has_keys, lines, list_args, refs, run, run_with, said};
 use lamplighter::testing::{Loopback, LoopbackAnswer};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-const NOW: &str = "2026-03-01T12:00:00Z";
-
-fn command(room: &Path, args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_lamplighter"));
-    command.current_dir(room).env_remove("LAMPLIGHTER_STORE").args(args);
-    command
-}
-
-fn run(room: &Path, args: &[&str]) -> Output {
-    command(room, args).output().unwrap()
-}
-
-fn run_with(room: &Path, args: &[&str], input: &str) -> Output {
-    let mut child = command(room, args)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
-    child.wait_with_output().unwrap()
-}
-
-fn lines(output: &Output) -> Vec<Value> {
-    let text = std::str::from_utf8(&output.stdout).unwrap();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn said(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-#[track_caller]
-fn has_keys(value: &Value, keys: &str) {
-    let there: BTreeSet<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
-    let missing: Vec<&str> = keys.split_whitespace().filter(|k| !there.contains(k)).collect();
-    assert!(missing.is_empty(), "{missing:?} missing in {value}");
-}
 
 /// A Pagure of so many pages with two projects each; `hook` is called before a page is answered.
 fn pagure(pages: u64, hook: impl Fn(u64) -> Option<LoopbackAnswer> + Send + Sync + 'static) -> Loopback {
@@ -67,15 +31,6 @@ fn pagure(pages: u64, hook: impl Fn(u64) -> Option<LoopbackAnswer> + Send + Sync
         LoopbackAnswer::json(&json!({"projects": [project(0), project(1)], "pagination": {"next": next}}))
     })
     .unwrap()
-}
-
-fn list_args(forge: &Loopback) -> Vec<String> {
-    let url = format!("url={}", forge.url("/"));
-    ["list", "pagure", &url, "per_page=2", "--json"].map(str::to_owned).to_vec()
-}
-
-fn refs(args: &[String]) -> Vec<&str> {
-    args.iter().map(String::as_str).collect()
 }
 
 #[test]

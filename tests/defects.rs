@@ -83,6 +83,23 @@ async fn d2_a_run_that_breaks_off_is_not_finished() {
     assert!(row.finished, "the double is finished");
 }
 
+/// D7: no listing ever marked an origin as gone.
+#[tokio::test]
+async fn d7_what_is_no_longer_listed_is_gone() {
+    let forge = |count| Answering::new(move |r: &Request| serve(&chain_pages(count, 10), r));
+    let store = Arc::new(MemoryStore::new());
+    let options = RunOptions::default().with_full(true).with_prune(true);
+    let mut row = naive::Row::default();
+    for (count, gone) in [(100, 0), (98, 2), (98, 0)] {
+        let source = Arc::new(Source::incremental(Chain));
+        let report = driver(&store, forge(count)).run(source, options.clone()).await.unwrap();
+        assert_eq!((report.outcome, report.counts.gone), (RunOutcome::Complete, gone));
+        row.last = 0;
+        naive::list(&mut row, &forge(count)).await;
+    }
+    assert_eq!(row.origins.len(), 100, "the double knows them for ever");
+}
+
 /// D4: the cursor was stored once, at the end of a run: a kill lost all progress.
 #[tokio::test]
 async fn d4_a_kill_loses_no_progress() {

@@ -113,6 +113,7 @@ async fn walk(source: &dyn PageSource, run: &CaseRun, replay: &Replay, kept: &mu
                 },
                 FollowKind::Next { .. } => queue.push_back((follow.cursor, item.clone())),
                 _ if asked.contains(&follow.cursor.to_string()) => {}
+                _ if queue.iter().any(|(cursor, _)| *cursor == follow.cursor) => {}
                 _ => queue.push_back((follow.cursor, None)),
             }
         }
@@ -194,6 +195,19 @@ async fn npm_lists_what_its_fixtures_say() {
 }
 
 #[tokio::test]
+async fn gitlab_and_heptapod_list_what_their_fixtures_say() {
+    check_all("gitlab", &[]).await;
+    check_all("heptapod", &[]).await;
+}
+
+#[tokio::test]
+async fn gitea_forgejo_and_gogs_list_what_their_fixtures_say() {
+    check_all("gitea", &[]).await;
+    check_all("forgejo", &[]).await;
+    check_all("gogs", &[]).await;
+}
+
+#[tokio::test]
 async fn pagure_lists_what_its_fixtures_say() {
     check_all("pagure", &[]).await;
 }
@@ -208,6 +222,12 @@ async fn phabricator_and_phorge_list_what_their_fixtures_say() {
 #[tokio::test]
 async fn cgit_lists_what_its_fixtures_say() {
     check_all("cgit", &[]).await;
+}
+
+#[cfg(feature = "html")]
+#[tokio::test]
+async fn hgweb_lists_what_its_fixtures_say() {
+    check_all("hgweb", &[]).await;
 }
 
 #[cfg(feature = "html")]

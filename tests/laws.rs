@@ -5,6 +5,14 @@
 use lamplighter::testing::laws;
 
 laws!(github_obeys_the_laws, "fixtures/github/basic");
+laws!(gitlab_obeys_the_laws, "fixtures/gitlab/basic");
+laws!(heptapod_obeys_the_laws, "fixtures/heptapod/basic");
+laws!(gitea_obeys_the_laws, "fixtures/gitea/basic");
+laws!(forgejo_obeys_the_laws, "fixtures/forgejo/basic");
+laws!(gogs_obeys_the_laws, "fixtures/gogs/basic");
+laws!(github_of_an_organization_obeys_the_laws, "fixtures/github/org", single_file);
+laws!(gitlab_of_a_group_obeys_the_laws, "fixtures/gitlab/group", single_file);
+laws!(gitea_of_an_organization_obeys_the_laws, "fixtures/gitea/org", single_file);
 #[cfg(feature = "archives")]
 laws!(crates_obeys_the_laws, "fixtures/crates/basic", single_file);
 laws!(npm_obeys_the_laws, "fixtures/npm/basic");
@@ -16,6 +24,14 @@ laws!(phorge_obeys_the_laws, "fixtures/phorge/basic");
 laws!(cgit_obeys_the_laws, "fixtures/cgit/live");
 #[cfg(feature = "html")]
 laws!(cgit_with_odd_repositories_obeys_the_laws, "fixtures/cgit/tabs");
+#[cfg(feature = "html")]
+laws!(hgweb_obeys_the_laws, "fixtures/hgweb/live");
+#[cfg(feature = "html")]
+laws!(hgweb_in_json_obeys_the_laws, "fixtures/hgweb/json");
+#[cfg(feature = "compression")]
+laws!(debian_obeys_the_laws, "fixtures/debian/basic");
+#[cfg(feature = "compression")]
+laws!(debian_with_missing_forms_obeys_the_laws, "fixtures/debian/gone");
 
 mod broken {
     //! Sources that break one law each: the check has to find it, or it shows nothing.

@@ -5,58 +5,34 @@
 #![cfg(all(feature = "html", feature = "reqwest", unix))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail this way")]
 
+mod live;
+
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::sync::Arc;
 
 use lamplighter::backend::{MemoryStore, OriginQuery, OriginStore, RunOutcome};
-use lamplighter::driver::{Driver, RunOptions, RunReport};
-use lamplighter::lister::Registry;
-use lamplighter::model::{JsonObject, Timestamp};
-use lamplighter::transport::{Credentials, Http, HttpOptions, Polite, PoliteOptions, SystemClock};
-use tempfile::TempDir;
+use lamplighter::driver::RunReport;
+use lamplighter::model::Timestamp;
+use live::{Live, is_required, list};
 use url::Url;
 
 /// What the site shows on a page of its index, and how many repositories it has.
 const INDEX_PAGES: u64 = 4;
 const REPOSITORIES: u64 = 67;
 
-/// The server, and the folder it serves.
-struct Live {
-    script: Child,
-    room: TempDir,
-    url: Url,
-}
+/// The disk under the server.
+struct Disk<'a>(&'a Live);
 
-impl Live {
-    fn start() -> Self {
-        let room = TempDir::new().unwrap();
-        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-        let script = Command::new(Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/servers/cgit.sh"))
-            .arg(room.path())
-            .arg(port.to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let url = Url::parse(&format!("http://127.0.0.1:{port}/cgit/")).unwrap();
-        let mut live = Self { script, room, url };
-        let mut ready = String::new();
-        BufReader::new(live.script.stdout.take().unwrap()).read_line(&mut ready).unwrap();
-        assert_eq!(ready.trim_end(), format!("ready {}", live.url), "the server did not start");
-        live
-    }
-
+impl Disk<'_> {
     fn on_disk(&self) -> PathBuf {
-        self.room.path().join("git")
+        self.0.room.path().join("git")
     }
 
     /// Of each repository on the disk the date that the index shows.
     fn repositories(&self) -> BTreeMap<PathBuf, Option<Timestamp>> {
-        let table = std::fs::read_to_string(self.room.path().join("repositories")).unwrap();
+        let table = std::fs::read_to_string(self.0.room.path().join("repositories")).unwrap();
         let dated: BTreeMap<PathBuf, Option<Timestamp>> = table
             .lines()
             .map(|line| line.split_once('\t').unwrap())
@@ -69,14 +45,6 @@ impl Live {
         found.sort();
         assert_eq!(found, dated.keys().cloned().collect::<Vec<_>>(), "the table is what is on the disk");
         dated
-    }
-}
-
-impl Drop for Live {
-    fn drop(&mut self) {
-        // The script stops its server on this signal, and ends when that has ended.
-        let _ = Command::new("kill").args(["-TERM", &self.script.id().to_string()]).status();
-        let _ = self.script.wait();
     }
 }
 
@@ -109,45 +77,23 @@ fn branches(args: &[&str]) -> Vec<String> {
     text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
-async fn list(url: &Url, store: &Arc<MemoryStore>) -> RunReport {
-    let arguments = JsonObject::from_iter([("url".to_owned(), url.as_str().into())]);
-    let built = Registry::builtin().build("cgit", &arguments).unwrap();
-    let clock = Arc::new(SystemClock);
-    let http = Http::new(HttpOptions::new("tests").with_bases(built.bases.iter().cloned())).unwrap();
-    let options = PoliteOptions::default().with_bases(built.bases.iter().cloned());
-    let polite = Polite::new(http, clock.clone(), Arc::new(Credentials::new()), options);
-    let driver = Driver::new(Arc::clone(store) as _, Arc::new(polite), clock);
-    driver.run(built.source, RunOptions::default()).await.unwrap()
-}
-
 fn is_whole(report: &RunReport) {
     assert_eq!(report.outcome, RunOutcome::Complete, "{report:?}");
     assert!(report.gaps.is_empty() && report.error.is_none() && report.skipped == 0, "{report:?}");
     assert_eq!(report.origins(), REPOSITORIES);
 }
 
-/// Whether there is a cgit to be listed. A skip is told past the harness, which keeps what a test
-/// prints.
-fn has_cgit() -> bool {
-    if std::env::var("LAMPLIGHTER_CGIT").is_ok_and(|v| v == "required") {
-        return true;
-    }
-    assert!(std::env::var_os("CI").is_none(), "in CI a real cgit is required: LAMPLIGHTER_CGIT=required");
-    let line = b"\n!! SKIPPED: a real cgit (LAMPLIGHTER_CGIT=required lists one)\n";
-    std::io::stderr().write_all(line).unwrap();
-    false
-}
-
 #[tokio::test]
 async fn a_real_cgit_is_listed_whole_and_again_for_its_index_alone() {
-    if !has_cgit() {
+    if !is_required("LAMPLIGHTER_CGIT", "cgit") {
         return;
     }
-    let live = Live::start();
-    let on_disk = live.repositories();
+    let live = Live::start("cgit.sh", "/cgit/");
+    let disk = Disk(&live);
+    let on_disk = disk.repositories();
     assert_eq!(on_disk.len() as u64, REPOSITORIES);
     let store = Arc::new(MemoryStore::new());
-    let first = list(&live.url, &store).await;
+    let first = list("cgit", &live.url, &store).await;
     is_whole(&first);
     assert_eq!((first.requests, first.counts.new), (INDEX_PAGES + REPOSITORIES, REPOSITORIES));
 
@@ -180,7 +126,7 @@ async fn a_real_cgit_is_listed_whole_and_again_for_its_index_alone() {
     for (_, origin) in &listed.origins {
         let below = origin.url.strip_prefix(live.url.as_str()).unwrap();
         let path = Url::parse(&format!("file:///{below}")).unwrap().to_file_path().unwrap();
-        let folder = live.on_disk().join(path.strip_prefix("/").unwrap());
+        let folder = disk.on_disk().join(path.strip_prefix("/").unwrap());
         let there = branches(&["ls-remote", "--heads", &origin.url]);
         // Every repository's commit is its own: this is the right one.
         let here = branches(&[
@@ -197,7 +143,7 @@ async fn a_real_cgit_is_listed_whole_and_again_for_its_index_alone() {
     }
     assert_eq!(empty, [Path::new("/empty.git")], "git accepts the URL of the empty one as well");
 
-    let second = list(&live.url, &store).await;
+    let second = list("cgit", &live.url, &store).await;
     is_whole(&second);
     assert_eq!((second.requests, second.counts.unchanged), (INDEX_PAGES, REPOSITORIES));
 }

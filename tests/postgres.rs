@@ -243,7 +243,8 @@ async fn drivers_share_a_run_and_no_page_is_read_twice() {
             tokio::spawn(async move {
                 let mut read = Vec::new();
                 loop {
-                    let Some(cursor) = store.claim_cursors(ticket, 1, HOUR, at(0)).await.unwrap().pop() else {
+                    let Some(cursor) = store.claim_cursors(ticket, 1, HOUR, at(0)).await.unwrap().pop()
+                    else {
                         return read;
                     };
                     let n = usize::try_from(cursor.cursor.as_u64().unwrap()).unwrap();
@@ -323,12 +324,17 @@ async fn no_visit_is_held_by_two_runners_and_none_is_lost() {
     }
     assert_eq!(held.len(), ORIGINS, "each was handed out");
     assert!(held.values().all(|h| h.len() == 1), "and to one");
-    let died: BTreeSet<_> = held.iter().filter(|(_, h)| h[0].1 == at(1)).map(|(url, _)| url.clone()).collect();
+    let died: BTreeSet<_> =
+        held.iter().filter(|(_, h)| h[0].1 == at(1)).map(|(url, _)| url.clone()).collect();
     assert!(!died.is_empty());
     let store = schemas.open(options.clone()).await;
     assert!(store.claim(&Claim::new(VisitType::git(), 10), at(0)).await.unwrap().visits.is_empty());
     let back = store.claim(&Claim::new(VisitType::git(), ORIGINS), at(1)).await.unwrap().visits;
-    assert_eq!(back.iter().map(|v| v.url.clone()).collect::<BTreeSet<_>>(), died, "back when their leases ended");
+    assert_eq!(
+        back.iter().map(|v| v.url.clone()).collect::<BTreeSet<_>>(),
+        died,
+        "back when their leases ended"
+    );
     let stale: Vec<_> = back
         .iter()
         .map(|v| Outcome::new(v.visit, held[&v.url][0].0, VisitStatus::Successful, at(1)))
@@ -414,7 +420,11 @@ async fn a_lost_connection_loses_no_page_and_doubles_none() {
         let ended = store.end_run(EndRun::new(begun.ticket, RunOutcome::Complete), at(0)).await;
         if let Ok(ended) = ended {
             assert_eq!(ended.run.outcome, RunOutcome::Complete);
-            assert_eq!(ended.run.counts.new, 5 * PAGES as u64, "each page counted once; {unsure} were in doubt");
+            assert_eq!(
+                ended.run.counts.new,
+                5 * PAGES as u64,
+                "each page counted once; {unsure} were in doubt"
+            );
             break;
         }
         // Nobody knows whether it was kept: if it was, there is nothing to continue.
@@ -541,7 +551,8 @@ async fn a_claim_goes_on_from_its_position_and_goes_back_when_a_lease_ends() {
     assert_eq!(take(at(1)).await, ten(0));
     assert_eq!(take(at(1)).await, ten(10));
     let client = schemas.client().await;
-    let sql = format!("select o.url from \"{0}\".position p join \"{0}\".origin o on o.id = p.id", options.schema);
+    let sql =
+        format!("select o.url from \"{0}\".position p join \"{0}\".origin o on o.id = p.id", options.schema);
     let position: String = client.query_one(&sql, &[]).await.unwrap().get(0);
     assert_eq!(position, url(19));
     // Their leases have ended: they are before all others again.

@@ -182,7 +182,7 @@ pub trait OriginStore: Send + Sync {
     async fn import(&self, origins: Vec<ImportedOrigin>, now: Timestamp) -> Result<Imported>;
 
     /// Stops (with a reason) or allows visits by hand. To allow them also takes back what failures
-    /// stopped, and counts failures anew. Returns how many of the origins are known.
+    /// stopped or held, and counts failures anew. Returns how many of the origins are known.
     ///
     /// # Errors
     /// As any method of a store.

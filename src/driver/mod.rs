@@ -44,6 +44,7 @@
 
 mod error;
 mod events;
+mod filters;
 mod options;
 mod page;
 mod report;
@@ -58,6 +59,7 @@ use tracing::Instrument;
 pub use crate::transport::SystemClock;
 pub use error::{RunError, RunErrorKind};
 pub use events::{Event, Observer, StopHandle};
+pub use filters::{Filtered, Filters, Keep, KeepError};
 pub use options::RunOptions;
 #[cfg(feature = "testing")]
 pub(crate) use page::chain;
@@ -204,6 +206,7 @@ impl Driver {
             ticket: begun.ticket,
             candidate: tokio::sync::Mutex::new(candidate),
             enable_origins: options.enable_origins,
+            filters: options.filters,
             flush_at: options.flush_at.max(1),
         })
     }
@@ -231,8 +234,8 @@ impl Driver {
             }
             let Some(page) = in_flight.next().await else { return Ok(ending) };
             match page? {
-                PageEnd::Committed { end, committed, skipped, place } => {
-                    tally.add(&end, &committed, skipped);
+                PageEnd::Committed { end, committed, aside, place } => {
+                    tally.add(&end, &committed, aside);
                     self.observer.event(&Event::Page {
                         place,
                         gap: end.gap_reason().map(str::to_owned),
@@ -291,7 +294,8 @@ impl Driver {
             pages: tally.pages,
             requests: tally.requests,
             counts,
-            skipped: tally.skipped,
+            skipped: tally.aside.skipped,
+            filtered: tally.aside.filtered,
             withheld: ended.withheld,
             gaps,
             state: ended.lister.current_state,
@@ -331,15 +335,16 @@ struct Tally {
     asked: u64,
     requests: u64,
     pages: u64,
-    skipped: u64,
+    aside: page::Aside,
     counts: crate::backend::Committed,
     restarted: bool,
 }
 
 impl Tally {
-    fn add(&mut self, end: &page::HowEnded, committed: &crate::backend::Committed, skipped: u64) {
+    fn add(&mut self, end: &page::HowEnded, committed: &crate::backend::Committed, aside: page::Aside) {
         self.pages += u64::from(end.is_page());
-        self.skipped += skipped;
+        self.aside.skipped += aside.skipped;
+        self.aside.filtered.add(aside.filtered);
         self.counts.add(*committed);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Filters;
 use crate::backend::Prune;
 use crate::model::JsonObject;
 
@@ -27,6 +28,8 @@ pub struct RunOptions {
     pub prune: Prune,
     /// Whether what is listed is to be visited.
     pub enable_origins: bool,
+    /// Which of the listed origins are wanted.
+    pub filters: Filters,
     /// The lister's parameters: one open run for each set of them.
     pub parameters: JsonObject,
     /// Commit a spooled page for each so many origins.
@@ -44,6 +47,7 @@ impl Default for RunOptions {
             cursor_lease: Duration::from_secs(4 * 3600),
             prune: Prune::No,
             enable_origins: true,
+            filters: Filters::default(),
             parameters: JsonObject::new(),
             flush_at: 1000,
         }
@@ -97,6 +101,14 @@ impl RunOptions {
     #[must_use]
     pub fn with_enable_origins(mut self, enable: bool) -> Self {
         self.enable_origins = enable;
+        self
+    }
+
+    /// Which of the listed origins are wanted. Part of what is asked for: give the same with a run that
+    /// is continued.
+    #[must_use]
+    pub fn with_filters(mut self, filters: Filters) -> Self {
+        self.filters = filters;
         self
     }
 

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tracing::Instrument;
 
-use super::RunError;
+use super::{Filtered, Filters, RunError};
 use crate::backend::{
     BackendErrorKind, Candidate, Committed, CursorEnd, GapKind, PageCommit, PageDigest, PendingCursor,
     RunStore, RunTicket, Validator,
@@ -28,14 +28,22 @@ pub(super) struct Run {
     /// Held while a page with marks is committed: each joins what the one before left.
     pub(super) candidate: tokio::sync::Mutex<Candidate>,
     pub(super) enable_origins: bool,
+    pub(super) filters: Filters,
     pub(super) flush_at: usize,
 }
 
 /// What became of a cursor.
 pub(super) enum PageEnd {
-    Committed { end: HowEnded, committed: Committed, skipped: u64, place: String },
+    Committed { end: HowEnded, committed: Committed, aside: Aside, place: String },
     Restart,
     Abort(String),
+}
+
+/// What a page named and was not, or not as it came, given to the store.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Aside {
+    pub(super) skipped: u64,
+    pub(super) filtered: Filtered,
 }
 
 /// How a committed cursor ended, as far as a tally wants to know.
@@ -107,7 +115,12 @@ impl Run {
                 let end = CursorEnd::Unchanged(Arc::clone(&validator.part));
                 let commit = PageCommit::new(self.ticket, pending.ticket, PageBatch::default(), Some(end));
                 let committed = self.store.commit_page(commit, self.clock.now()).await?;
-                return Ok(PageEnd::Committed { end: HowEnded::Page, committed, skipped: 0, place });
+                return Ok(PageEnd::Committed {
+                    end: HowEnded::Page,
+                    committed,
+                    aside: Aside::default(),
+                    place,
+                });
             }
             (Ok(response), _) => response,
         };
@@ -141,12 +154,12 @@ impl Run {
         // as they were.
         let part = pending.part.clone().or_else(|| validator.as_ref().map(|(_, v)| Arc::clone(&v.part)));
         let mut flushed = Committed::default();
-        let mut skipped = 0;
+        let mut aside = Aside::default();
         let reading = if response.body.is_spooled() {
             let (batches, mut received) = mpsc::channel(1);
             let reader = self.read_spooled(&pending, response, part.clone(), batches);
             while let Some(mut batch) = received.recv().await {
-                skipped += self.settle(&mut batch);
+                self.settle(&mut batch, &mut aside);
                 let commit = PageCommit::new(self.ticket, pending.ticket, batch, None);
                 // An error drops the receiver, and that stops the reader at its next flush.
                 flushed.add(self.store.commit_page(commit, self.clock.now()).await?);
@@ -168,7 +181,7 @@ impl Run {
                     .await;
             }
         };
-        skipped += self.settle(&mut batch);
+        self.settle(&mut batch, &mut aside);
         if let (Some((_, v)), None) = (&validator, &pending.part) {
             batch.parts.push(Arc::clone(&v.part));
         }
@@ -182,7 +195,7 @@ impl Run {
             HowEnded::Page
         };
         committed.add(flushed);
-        Ok(PageEnd::Committed { end, committed, skipped, place })
+        Ok(PageEnd::Committed { end, committed, aside, place })
     }
 
     fn read_spooled(
@@ -220,15 +233,18 @@ impl Run {
         })
     }
 
-    /// Refuses what is no origin's URL, and disables what is not to be visited. Returns the number
-    /// of skips.
-    fn settle(&self, batch: &mut PageBatch) -> u64 {
+    /// Refuses what is no origin's URL, disables what is not to be visited, and marks what the filters
+    /// leave out. Counts all but the second.
+    fn settle(&self, batch: &mut PageBatch, aside: &mut Aside) {
         let enable = self.enable_origins;
         let skips = &mut batch.skips;
         batch.origins.retain_mut(|sighting| {
             sighting.origin.enabled &= enable;
             match check_origin_url(&sighting.origin.url) {
-                Ok(()) => true,
+                Ok(()) => {
+                    sighting.left_out = self.filters.leave_out(&sighting.origin, &mut aside.filtered);
+                    true
+                }
                 Err(problem) => {
                     let url: String = sighting.origin.url.chars().take(200).collect();
                     skips.push(Skip::new(format!("{url:?}"), problem.to_string()));
@@ -239,7 +255,7 @@ impl Run {
         for skip in skips.iter() {
             tracing::warn!(what = %skip.what, why = %skip.why, "skipped");
         }
-        skips.len() as u64
+        aside.skipped += skips.len() as u64;
     }
 
     /// Commits a page's end, its marks joined into the candidate.
@@ -311,10 +327,10 @@ impl Run {
                 (CursorEnd::Gap { kind, reason: reason.clone() }, HowEnded::Gap(reason))
             }
         };
-        let skipped = batch.skips.len() as u64;
+        let aside = Aside { skipped: batch.skips.len() as u64, ..Aside::default() };
         let commit = PageCommit::new(self.ticket, pending.ticket, batch, Some(end));
         let committed = self.store.commit_page(commit, self.clock.now()).await?;
-        Ok(PageEnd::Committed { end: how, committed, skipped, place })
+        Ok(PageEnd::Committed { end: how, committed, aside, place })
     }
 }
 

@@ -1,5 +1,6 @@
 //! How a run went.
 
+use super::Filtered;
 use crate::backend::{Committed, Gap, RunId, RunOutcome};
 use crate::lister::{Coverage, Mode};
 use crate::model::{JsonObject, ListerKey, Timestamp};
@@ -32,6 +33,8 @@ pub struct RunReport {
     pub counts: Committed,
     /// Things left out on purpose.
     pub skipped: u64,
+    /// Origins that the filters left out.
+    pub filtered: Filtered,
     /// Origins that were not seen, and are not taken for gone because they are too many.
     pub withheld: u64,
     /// The lister's open gaps, older ones among them.

@@ -129,7 +129,8 @@ impl RunStore for Passing {
     }
 
     async fn commit_page(&self, mut commit: PageCommit, now: Timestamp) -> Result<Committed> {
-        let origins = std::mem::take(&mut commit.batch.origins);
+        let mut origins = std::mem::take(&mut commit.batch.origins);
+        origins.retain(|sighting| !sighting.left_out);
         let gone = std::mem::take(&mut commit.batch.gone);
         let last = commit.end.is_some();
         let mut committed = self.frontier.commit_page(commit, now).await?;

@@ -41,8 +41,8 @@ pub(crate) fn each_member(
     let (budget, failure) = (Rc::new(Cell::new(LONGEST_HEADER)), Rc::new(RefCell::new(None)));
     let unpacked = Unpacked::new(body)
         .map_err(|e| ListerError::new(ListerErrorKind::Io, what.to_owned()).with_source(e))?;
-    let inner = Metered { inner: unpacked, budget: Rc::clone(&budget), failure: Rc::clone(&failure) };
-    let mut archive = Archive::new(inner);
+    let remembering = Remembering { inner: unpacked, failure: Rc::clone(&failure) };
+    let mut archive = Archive::new(Budgeted::new(remembering, &budget, "the header of a member is too long"));
     let mut last = "its beginning".to_owned();
     // An error below is the cause of whatever was made of it above.
     let cause = |e: ListerError| match failure.borrow_mut().take() {
@@ -88,30 +88,48 @@ fn shortened(path: &str) -> String {
     path.chars().take(200).collect()
 }
 
-/// Gives no more than is allowed at the time, and keeps the error that it ended with.
-struct Metered<R> {
+/// Gives no more than is allowed at the time: whoever shares the budget sets it anew.
+pub(crate) struct Budgeted<R> {
     inner: R,
     budget: Rc<Cell<u64>>,
-    failure: Rc<RefCell<Option<io::Error>>>,
+    over: &'static str,
 }
 
-impl<R: Read> Read for Metered<R> {
+impl<R> Budgeted<R> {
+    /// Reads as long as something is left of a budget in bytes; then `over` is the error.
+    pub(crate) fn new(inner: R, budget: &Rc<Cell<u64>>, over: &'static str) -> Self {
+        Self { inner, budget: Rc::clone(budget), over }
+    }
+}
+
+impl<R: Read> Read for Budgeted<R> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let left = self.budget.get();
         if left == 0 {
-            return Err(io::Error::other("the header of a member is too long"));
+            return Err(io::Error::other(self.over));
         }
+        let read = self.inner.read(into)?;
+        self.budget.set(left.saturating_sub(read as u64));
+        Ok(read)
+    }
+}
+
+/// Keeps the error that it ended with.
+struct Remembering<R> {
+    inner: R,
+    failure: Rc<RefCell<Option<io::Error>>>,
+}
+
+impl<R: Read> Read for Remembering<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self.inner.read(into) {
-            Ok(read) => {
-                self.budget.set(left.saturating_sub(read as u64));
-                Ok(read)
-            }
             Err(e) if e.kind() == io::ErrorKind::Interrupted => Err(e),
             Err(e) => {
                 let told = io::Error::new(e.kind(), e.to_string());
                 self.failure.borrow_mut().get_or_insert(e);
                 Err(told)
             }
+            Ok(read) => Ok(read),
         }
     }
 }

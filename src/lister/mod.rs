@@ -44,6 +44,8 @@
 pub(crate) mod archive;
 #[cfg(feature = "compression")]
 pub(crate) mod compress;
+#[cfg(feature = "compression")]
+pub(crate) mod deb822;
 mod error;
 #[cfg(feature = "html")]
 pub(crate) mod html;
@@ -60,7 +62,7 @@ pub use error::{ConfigError, ListerError, ListerErrorKind};
 pub use page::{Flush, Follow, FollowKind, Page, PageBatch, Sighting, Skip};
 #[cfg(feature = "archives")]
 pub(crate) use read::utc_date;
-pub use read::{fingerprint, query_param, seconds_date};
+pub use read::{fingerprint, mail_date, query_param, seconds_date};
 pub use recovery::{Failure, FailureKind, Recovery, Verdict};
 pub(crate) use registry::location;
 pub use registry::{Arguments, Built, Entry, Parameter, ParameterKind, Registry, base_url};

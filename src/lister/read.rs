@@ -161,6 +161,21 @@ pub fn seconds_date(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_micros(whole.checked_mul(1_000_000)?.checked_add(micros)?))
 }
 
+/// Reads a date as mails and HTTP headers give it (RFC 2822).
+///
+/// ```
+/// use lamplighter::lister::mail_date;
+/// let date = mail_date("Wed, 15 Jul 2020 14:03:29 +0100").unwrap();
+/// assert_eq!(date.to_string(), "2020-07-15T13:03:29Z");
+/// assert_eq!(mail_date("Tue, 24 Nov 2026 02:23:01 GMT").map(|d| d.as_seconds()), Some(1_795_486_981));
+/// assert_eq!(mail_date("yesterday"), None);
+/// ```
+#[must_use]
+pub fn mail_date(text: &str) -> Option<Timestamp> {
+    let date = chrono::DateTime::parse_from_rfc2822(text.trim()).ok()?;
+    Some(Timestamp::from(date.with_timezone(&chrono::Utc)))
+}
+
 /// Reads a date with a time, as databases write it: between them `T` or a space, an offset of hours
 /// or none, which is UTC then.
 #[cfg(feature = "archives")]

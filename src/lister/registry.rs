@@ -101,6 +101,11 @@ impl Arguments {
         self.text(name).and_then(|t| Url::parse(t).ok())
     }
 
+    /// The URL of a parameter that has to be given.
+    pub(crate) fn required_url(&self, name: &str) -> Result<Url, ConfigError> {
+        self.url(name).ok_or_else(|| self.missing(format!("{name}=")))
+    }
+
     /// The number of a parameter.
     #[must_use]
     pub fn integer(&self, name: &str) -> Option<u64> {

@@ -70,7 +70,7 @@ use scraper::ElementRef;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{location, stays_on_host};
+use super::{location, same_host, stays_on_host};
 use crate::lister::html::{HtmlPage, selector, text};
 use crate::lister::{
     Arguments, ConfigError, Entry, Failure, Lister, ListerError, Page, PageSource, Parameter, ParameterKind,
@@ -467,10 +467,6 @@ fn web_url(base: &Url, href: &str) -> Option<Url> {
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
     Some(url)
-}
-
-fn same_host(a: &Url, b: &Url) -> bool {
-    a.host_str() == b.host_str() && a.port() == b.port()
 }
 
 /// The path of a repository's page below the index, whatever the scheme, the slash at the end, and

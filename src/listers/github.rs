@@ -16,6 +16,10 @@
 //!   with a state asks for greater ids only.
 //! - **Ranges**: `first_id` (excluded) and `last_id` (included) list a part; such a run leaves the
 //!   state alone, and says nothing of origins outside. Its last page may go beyond `last_id`.
+//! - **Scopes**: `org` and `user` list the public repositories of one, by `GET /orgs/NAME/repos` and
+//!   `GET /users/NAME/repos`, the oldest first, under a key of its own (`github/org=NAME`), and
+//!   without a state: a run asks for all, a request per 100. These answers say when was last pushed.
+//! - **Cost**: a request per 100 repositories, most pages being shorter.
 //!
 //! # What it cannot see
 //!
@@ -44,26 +48,31 @@
 //! - a later run asks for greater ids only: `github_resumes_after_the_last_id`
 //! - a range is bounded, marks nothing and retires nothing: `github_a_range_ends_at_its_last_id`,
 //!   `github_a_range_leaves_the_state_alone`
-//! - a refusal that is no limit is a gap that names the credential: `github_a_refusal_names_the_credential`
+//! - a refusal that is no limit names the credential: `github_a_refusal_names_the_credential`
+//! - an organization or a user is a listing of its own, by pages, without a state:
+//!   `github_lists_an_organization_or_a_user`, `github_scopes_have_a_key_of_their_own`
 //! - a body that is no list of repositories is an error with its place: `github_a_broken_body_is_an_error_with_its_place`
 
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{location, on_the_same_host};
+use super::scope::{Instance, Scope};
+use super::{location, next_link, under};
 use crate::lister::{
-    Arguments, ConfigError, Coverage, Entry, Failure, Incremental, Lister, ListerError, Mode, Page,
-    PageSource, Parameter, ParameterKind, Recovery, RunInfo, Source, query_param,
+    Arguments, ConfigError, Coverage, Entry, Incremental, Lister, ListerError, Mode, Page, PageSource,
+    Parameter, ParameterKind, RunInfo, Source, query_param,
 };
 use crate::model::{NewOrigin, Timestamp, VisitType};
 use crate::transport::{Auth, Request, Response};
 
 /// The list of github.com itself.
 const PUBLIC: &str = "https://api.github.com/repositories";
+
+const ORG: &str = "org";
+const USER: &str = "user";
 
 /// Lists GitHub. See the [module](self).
 ///
@@ -81,7 +90,7 @@ const PUBLIC: &str = "https://api.github.com/repositories";
 #[derive(Debug, Clone)]
 pub struct GitHub {
     endpoint: Url,
-    instance: String,
+    instance: Instance,
     per_page: u64,
     first_id: Option<u64>,
     last_id: Option<u64>,
@@ -118,6 +127,7 @@ struct Repository {
     fork: Option<bool>,
     archived: Option<bool>,
     pushed_at: Option<Timestamp>,
+    mirror_url: Option<String>,
 }
 
 impl GitHub {
@@ -134,13 +144,28 @@ impl GitHub {
                 path.push("repositories");
             }
         }
+        let instance = Instance::new(instance);
         Self { endpoint: url, instance, per_page: 100, first_id: None, last_id: None }
     }
 
     /// Names the instance.
     #[must_use]
     pub fn with_instance(mut self, instance: impl Into<String>) -> Self {
-        self.instance = instance.into();
+        self.instance.rename(instance);
+        self
+    }
+
+    /// Lists only the public repositories of an organization, under a key of its own.
+    #[must_use]
+    pub fn with_organization(mut self, name: impl Into<String>) -> Self {
+        self.instance.narrow(Scope::new(ORG, name));
+        self
+    }
+
+    /// Lists only the public repositories of a user, under a key of its own.
+    #[must_use]
+    pub fn with_user(mut self, name: impl Into<String>) -> Self {
+        self.instance.narrow(Scope::new(USER, name));
         self
     }
 
@@ -163,6 +188,23 @@ impl GitHub {
         self.first_id.is_some() || self.last_id.is_some()
     }
 
+    /// The first page of a scope's list.
+    fn first_of(&self, scope: &Scope) -> Url {
+        let (owners, kind) = if scope.kind() == ORG { ("orgs", "public") } else { ("users", "owner") };
+        let mut api = self.endpoint.clone();
+        if let Ok(mut path) = api.path_segments_mut() {
+            path.pop();
+        }
+        let mut url = under(&api, &[owners, scope.name(), "repos"]);
+        url.query_pairs_mut()
+            .append_pair("type", kind)
+            // New ones come last, so that they move nothing between the pages.
+            .append_pair("sort", "created")
+            .append_pair("direction", "asc")
+            .append_pair("per_page", &self.per_page.to_string());
+        url
+    }
+
     fn from(&self, stored: u64) -> Vec<GitHubCursor> {
         vec![GitHubCursor { since: self.first_id.unwrap_or(stored), last: self.last_id, url: None }]
     }
@@ -173,8 +215,7 @@ impl GitHub {
         highest: Option<u64>,
         response: &Response,
     ) -> Result<Option<GitHubCursor>, ListerError> {
-        let Some(link) = response.link("next")? else { return Ok(None) };
-        let link = on_the_same_host(&self.endpoint, link)?;
+        let Some(link) = next_link(&self.endpoint, response)? else { return Ok(None) };
         // By its id where it has one: a gap and the start of a later run are then the same cursor.
         let said = query_param(&link, "since").and_then(|id| id.parse().ok());
         let since = said.or(highest).unwrap_or(at.since);
@@ -192,11 +233,14 @@ impl Lister for GitHub {
     }
 
     fn instance(&self) -> &str {
-        &self.instance
+        self.instance.key()
     }
 
     fn start(&self, _: &RunInfo) -> Vec<GitHubCursor> {
-        self.from(0)
+        match self.instance.scope() {
+            Some(scope) => vec![GitHubCursor { since: 0, last: None, url: Some(self.first_of(scope)) }],
+            None => self.from(0),
+        }
     }
 
     fn request(&self, at: &GitHubCursor) -> Result<Request, ListerError> {
@@ -209,7 +253,9 @@ impl Lister for GitHub {
                 .append_pair("per_page", &self.per_page.to_string());
             Request::get(url).configured()
         };
-        Ok(request.with_header("accept", "application/vnd.github+json").with_auth(Auth::Bearer("token")))
+        Ok(request.with_header("accept", "application/vnd.github+json").with_auth(Auth::Bearer("token")).needing(
+            "a token that is valid, of an organization and an address that are allowed (Settings, Developer settings), as a credential of this instance; no scope for what is public",
+        ))
     }
 
     fn page(
@@ -237,10 +283,11 @@ impl Lister for GitHub {
                     .with_last_update(repository.pushed_at)
                     .with_fork(repository.fork)
                     .with_archived(repository.archived)
+                    .with_mirror(repository.mirror_url.map(|_| true))
                     .with_forge_id(repository.id),
             )?;
         }
-        let whole = self.first_id.is_none() && at.last.is_none();
+        let whole = self.first_id.is_none() && at.last.is_none() && self.instance.scope().is_none();
         if let (true, Some(last_seen_id)) = (whole, highest) {
             page.mark(&GitHubState { last_seen_id });
         }
@@ -248,18 +295,6 @@ impl Lister for GitHub {
             page.next(next);
         }
         Ok(())
-    }
-
-    fn recover(&self, _: &GitHubCursor, failure: &Failure) -> Recovery<GitHubCursor> {
-        match failure.status() {
-            Some(StatusCode::UNAUTHORIZED) => Recovery::gap().because(
-                "GitHub does not know this token: it is wrong, expired or revoked; check the credential of this instance",
-            ),
-            Some(StatusCode::FORBIDDEN) => Recovery::gap().because(
-                "GitHub refuses, and not for a limit: the credential of this instance lacks the scope, or its organization or address is not allowed",
-            ),
-            _ => Recovery::gap(),
-        }
     }
 
     fn coverage(&self, mode: Mode) -> Coverage {
@@ -270,8 +305,8 @@ impl Lister for GitHub {
 impl Incremental for GitHub {
     type State = GitHubState;
 
-    fn resume(&self, state: &GitHubState, _: &RunInfo) -> Vec<GitHubCursor> {
-        self.from(state.last_seen_id)
+    fn resume(&self, state: &GitHubState, run: &RunInfo) -> Vec<GitHubCursor> {
+        if self.instance.scope().is_some() { self.start(run) } else { self.from(state.last_seen_id) }
     }
 
     fn join(&self, ours: GitHubState, stored: GitHubState) -> GitHubState {
@@ -289,6 +324,8 @@ const PARAMETERS: &[Parameter] = &[
     Parameter::with_default("per_page", ParameterKind::Integer, "100", "size of a page to wish for"),
     Parameter::optional("first_id", ParameterKind::Integer, "list only ids after this one"),
     Parameter::optional("last_id", ParameterKind::Integer, "list only ids up to this one"),
+    Parameter::optional(ORG, ParameterKind::Text, "list only the public repositories of this organization"),
+    Parameter::optional(USER, ParameterKind::Text, "list only the public repositories of this user"),
 ];
 
 /// The row of the catalogue.
@@ -296,7 +333,7 @@ pub(super) fn entry() -> Entry {
     Entry::new("github", "GitHub and GitHub Enterprise", build)
         .incremental()
         .with_parameters(PARAMETERS)
-        .with_positions(&["since"])
+        .with_positions(&["since", "page"])
 }
 
 fn build(arguments: &Arguments) -> Result<Arc<dyn PageSource>, ConfigError> {
@@ -304,6 +341,10 @@ fn build(arguments: &Arguments) -> Result<Arc<dyn PageSource>, ConfigError> {
     let (first, last) = (arguments.integer("first_id"), arguments.integer("last_id"));
     if last.is_some_and(|last| last <= first.unwrap_or(0)) {
         return Err(arguments.wrong("last_id", "must be greater than first_id"));
+    }
+    let scope = Scope::of(arguments, &[ORG, USER])?;
+    if let (Some(scope), true) = (&scope, first.or(last).is_some()) {
+        return Err(arguments.wrong(scope.kind(), "has no ranges of ids: leave out first_id and last_id"));
     }
     let mut lister = GitHub::new(url).with_range(first, last);
     if let Some(instance) = arguments.text("instance") {
@@ -314,5 +355,11 @@ fn build(arguments: &Arguments) -> Result<Arc<dyn PageSource>, ConfigError> {
         Some(size) => lister = lister.with_per_page(size),
         None => {}
     }
-    Ok(Arc::new(Source::incremental(lister)))
+    match scope {
+        Some(scope) => {
+            lister.instance.narrow(scope);
+            Ok(Arc::new(Source::stateless(lister)))
+        }
+        None => Ok(Arc::new(Source::incremental(lister))),
+    }
 }

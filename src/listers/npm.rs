@@ -384,8 +384,7 @@ pub(super) fn entry() -> Entry {
 }
 
 fn build(arguments: &Arguments) -> Result<Arc<dyn PageSource>, ConfigError> {
-    let required = |name: &str| arguments.url(name).ok_or_else(|| arguments.missing(format!("{name}=")));
-    let mut lister = Npm::new(required("url")?, &required("web_url")?)?;
+    let mut lister = Npm::new(arguments.required_url("url")?, &arguments.required_url("web_url")?)?;
     if let Some(instance) = arguments.text("instance") {
         lister = lister.with_instance(instance);
     }

@@ -29,6 +29,7 @@
 //! - a date that cannot be read is counted, and costs neither the project nor the page:
 //!   `pagure_a_broken_date_costs_only_itself`
 //! - forks name the origin they come from: `pagure_forks_name_their_parent`
+//! - the id of a fork is never that of what it is a fork of: `pagure_a_fork_has_an_id_of_its_own`
 //! - a page without projects, or that does not say how it goes on, is an error and never an empty
 //!   listing: `pagure_a_broken_body_is_an_error_with_its_place`
 
@@ -37,7 +38,7 @@ use std::sync::Arc;
 use serde::Deserialize;
 use url::Url;
 
-use super::{location, on_the_same_host};
+use super::{location, on_the_same_host, under};
 use crate::lister::{
     Arguments, ConfigError, Entry, Lister, ListerError, Page, PageSource, Parameter, ParameterKind, RunInfo,
     Source, base_url, seconds_date,
@@ -120,10 +121,7 @@ impl Pagure {
         let mut base = base.clone();
         base.set_query(None);
         base.set_fragment(None);
-        let mut projects = base.clone();
-        if let Ok(mut path) = projects.path_segments_mut() {
-            path.pop_if_empty().extend(["api", "0", "projects"]);
-        }
+        let projects = under(&base, &["api", "0", "projects"]);
         let instance = location(&base);
         let base = base.as_str().trim_end_matches('/').to_owned();
         Self { base, projects, instance, per_page: LARGEST_PAGE }
@@ -190,7 +188,9 @@ impl Lister for Pagure {
                 origin = origin.with_forked_from(parent);
             }
             if let Some(id) = project.id {
-                origin = origin.with_forge_id(id);
+                // Answers were seen in which a fork has the id of what it is a fork of.
+                origin =
+                    if fork { origin.with_forge_id(format!("fork:{id}")) } else { origin.with_forge_id(id) };
             }
             page.origin(origin)?;
         }

@@ -12,6 +12,9 @@
 //! - **Errors**: Conduit answers status 200 also when it refuses, with `error_code` and `error_info`.
 //!   That, and an answer without a result, is an error here and never an empty listing.
 //! - **State**: none. Every run lists everything, in the order of creation.
+//! - **Scopes**: `group` lists what is tagged with one project (its tag or PHID), by the constraint
+//!   `projects`, under a key of its own (`HOST/group=TAG`).
+//! - **Cost**: a request per 100 repositories.
 //! - **Origins**: one per repository; `git`, `hg` or `svn` as it says. An inactive repository is
 //!   listed as archived. `dateModified` is the date of the repository's settings, not of its
 //!   contents, so the last update is unknown.
@@ -47,6 +50,7 @@
 //!   `phabricator_other_protocols_are_better_than_nothing`
 //! - a repository without any is skipped by name: `phabricator_a_repository_without_a_uri_is_counted`
 //! - kind, id and activity: `phabricator_reads_kind_id_and_activity`
+//! - a project's repositories are a listing of its own: `phabricator_lists_a_project`
 //! - the older form of the URL, with the method, is cut back: `phabricator_the_url_may_name_the_method`
 //! - the two names differ in nothing else: `phorge_is_phabricator_by_another_name`
 //! - without a token it does not start: `phabricator_needs_a_token`
@@ -57,6 +61,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::location;
+use super::scope::{Instance, Scope};
 use crate::lister::{
     Arguments, ConfigError, Entry, Lister, ListerError, Page, PageSource, Parameter, ParameterKind, RunInfo,
     Source,
@@ -64,6 +69,7 @@ use crate::lister::{
 use crate::model::{NewOrigin, VisitType, check_origin_url};
 use crate::transport::{Auth, Request, Response};
 
+const GROUP: &str = "group";
 const METHOD: &str = "/api/diffusion.repository.search";
 
 /// Lists a Phabricator or a Phorge. See the [module](self).
@@ -83,7 +89,7 @@ const METHOD: &str = "/api/diffusion.repository.search";
 pub struct Phabricator {
     name: &'static str,
     method: Url,
-    instance: String,
+    instance: Instance,
 }
 
 /// Where a listing of a Phabricator is.
@@ -233,7 +239,7 @@ impl Phabricator {
     }
 
     fn named(name: &'static str, mut base: Url) -> Self {
-        let instance = location(&base);
+        let instance = Instance::new(location(&base));
         let path = base.path().trim_end_matches('/');
         let path = format!("{}{METHOD}", path.strip_suffix(METHOD).unwrap_or(path));
         base.set_path(&path);
@@ -245,7 +251,14 @@ impl Phabricator {
     /// Names the instance.
     #[must_use]
     pub fn with_instance(mut self, instance: impl Into<String>) -> Self {
-        self.instance = instance.into();
+        self.instance.rename(instance);
+        self
+    }
+
+    /// Lists only the repositories tagged with a project (its tag or PHID), under a key of its own.
+    #[must_use]
+    pub fn with_group(mut self, project: impl Into<String>) -> Self {
+        self.instance.narrow(Scope::new(GROUP, project));
         self
     }
 }
@@ -265,7 +278,7 @@ impl Lister for Phabricator {
     }
 
     fn instance(&self) -> &str {
-        &self.instance
+        self.instance.key()
     }
 
     fn start(&self, _: &RunInfo) -> Vec<PhabricatorCursor> {
@@ -274,7 +287,8 @@ impl Lister for Phabricator {
 
     fn request(&self, at: &PhabricatorCursor) -> Result<Request, ListerError> {
         let fixed = [("order", "oldest"), ("attachments[uris]", "1")];
-        let fields = fixed.into_iter().chain(at.after.as_deref().map(|after| ("after", after)));
+        let tag = self.instance.scope().map(|scope| ("constraints[projects][0]", scope.name()));
+        let fields = fixed.into_iter().chain(tag).chain(at.after.as_deref().map(|after| ("after", after)));
         Ok(Request::post_form(self.method.clone(), fields)
             .with_header("accept", "application/json")
             .with_auth(Auth::Form("api.token"))
@@ -314,17 +328,18 @@ impl Lister for Phabricator {
 const PARAMETERS: &[Parameter] = &[
     Parameter::required("url", ParameterKind::Url, "the forge, as https://we.phorge.it"),
     Parameter::optional("instance", ParameterKind::Text, "name of the instance: its host where absent"),
+    Parameter::optional(GROUP, ParameterKind::Text, "list only what is tagged with this project"),
     Parameter::optional("api_token", ParameterKind::Secret, "Conduit token, from the user's settings"),
 ];
 
 /// The row of the catalogue.
 pub(super) fn entry() -> Entry {
-    row(Entry::new("phabricator", "Phabricator", |a| Ok(build(a, Phabricator::new(url(a)?)))))
+    row(Entry::new("phabricator", "Phabricator", |a| build(a, Phabricator::new(url(a)?))))
 }
 
 /// The row of the catalogue under the other name.
 pub(super) fn phorge_entry() -> Entry {
-    row(Entry::new("phorge", "Phorge", |a| Ok(build(a, Phabricator::phorge(url(a)?)))))
+    row(Entry::new("phorge", "Phorge", |a| build(a, Phabricator::phorge(url(a)?))))
 }
 
 fn row(entry: Entry) -> Entry {
@@ -339,10 +354,12 @@ fn url(arguments: &Arguments) -> Result<Url, ConfigError> {
     arguments.url("url").ok_or_else(|| arguments.missing("url= (the forge)"))
 }
 
-fn build(arguments: &Arguments, lister: Phabricator) -> Arc<dyn PageSource> {
-    let lister = match arguments.text("instance") {
-        Some(instance) => lister.with_instance(instance),
-        None => lister,
-    };
-    Arc::new(Source::stateless(lister))
+fn build(arguments: &Arguments, mut lister: Phabricator) -> Result<Arc<dyn PageSource>, ConfigError> {
+    if let Some(instance) = arguments.text("instance") {
+        lister = lister.with_instance(instance);
+    }
+    if let Some(scope) = Scope::of(arguments, &[GROUP])? {
+        lister.instance.narrow(scope);
+    }
+    Ok(Arc::new(Source::stateless(lister)))
 }

@@ -21,6 +21,25 @@ impl ListerKey {
         Self { name: name.into(), instance: instance.into() }
     }
 
+    /// The name of a part of an instance that is listed by itself: `github/org=rust-lang`.
+    ///
+    /// ```
+    /// use lamplighter::model::ListerKey;
+    /// let part = ListerKey::scoped_instance("gitlab.example", "group", "tools/web");
+    /// assert_eq!(part, "gitlab.example/group=tools/web");
+    /// assert_eq!(ListerKey::new("gitlab", part).whole_instance(), "gitlab.example");
+    /// ```
+    #[must_use]
+    pub fn scoped_instance(instance: &str, kind: &str, scope: &str) -> String {
+        format!("{instance}/{kind}={scope}")
+    }
+
+    /// The instance that this is a part of; the instance itself where it is listed whole.
+    #[must_use]
+    pub fn whole_instance(&self) -> &str {
+        self.instance.split_once('/').map_or(&self.instance, |(whole, _)| whole)
+    }
+
     /// The id of this lister: a version 5 UUID of its name and instance, so that every store, and
     /// every machine, gives the same lister the same id.
     ///

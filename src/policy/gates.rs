@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{Facts, Lane, LaneSpec, Placement, Policy, Reason, Shared};
-use crate::model::Timestamp;
+use crate::model::{Timestamp, VisitStatus};
 
 /// How wide the gates are.
 #[derive(Debug, Clone, PartialEq)]
@@ -14,22 +14,47 @@ use crate::model::Timestamp;
 pub struct Gates {
     /// No origin is visited again sooner than this after its last visit. 12 hours by default.
     pub minimum_interval: Duration,
-    /// An origin that its policy would leave alone for longer than this waits in the guard lane
-    /// instead. None by default.
-    pub guard_age: Option<Duration>,
-    /// The guard lane's share, against the sum of the policy's shares.
+    /// The share, against the sum of the policy's, of visits that go to those left alone longest,
+    /// whatever the policy thinks of them. None by default.
     pub guard_share: f64,
     /// The on-demand lane's share, against the sum of the policy's: the others keep a floor.
     pub requested_share: f64,
+    /// Fixed holds after failures in place of those that grow ([`super::hold_after`]). None by
+    /// default.
+    pub cooldowns: Option<Cooldowns>,
+}
+
+/// For how long an origin is left alone after a visit that archived nothing, however often that
+/// happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "one for each way to fail")]
+pub struct Cooldowns {
+    /// After a failure.
+    pub failed: Duration,
+    /// Where there is no such origin.
+    pub not_found: Duration,
+}
+
+impl Gates {
+    /// The end of the hold after failures.
+    fn hold(&self, facts: &Facts) -> Option<Timestamp> {
+        let Some(cooldowns) = self.cooldowns else { return facts.hold_until };
+        let length = match facts.visits.last_status? {
+            VisitStatus::Failed => cooldowns.failed,
+            VisitStatus::NotFound => cooldowns.not_found,
+            VisitStatus::Successful | VisitStatus::Partial => return None,
+        };
+        facts.visits.last_visit.map(|t| t.plus(length))
+    }
 }
 
 impl Default for Gates {
     fn default() -> Self {
         Self {
             minimum_interval: Duration::from_secs(12 * 3600),
-            guard_age: None,
-            guard_share: 0.05,
+            guard_share: 0.0,
             requested_share: 4.0,
+            cooldowns: None,
         }
     }
 }
@@ -41,7 +66,7 @@ impl Gates {
         let own = policy.lanes();
         let sum: f64 = own.iter().map(|l| l.share).sum();
         let mut lanes = vec![LaneSpec::new(Lane::REQUESTED, "requested", self.requested_share * sum)];
-        if self.guard_age.is_some() {
+        if self.guard_share > 0.0 {
             lanes.push(LaneSpec::new(Lane::GUARD, "guard", self.guard_share * sum));
         }
         lanes.extend(own);
@@ -59,6 +84,8 @@ pub enum Schedule {
     Waiting {
         /// Where it waits.
         place: Placement,
+        /// A lane, and the rank there, in which it waits as well: whichever comes first.
+        also: Option<(Lane, i64)>,
         /// No visit before this.
         not_before: Timestamp,
     },
@@ -132,7 +159,7 @@ fn parked(facts: &Facts) -> Option<Reason> {
 fn not_before(facts: &Facts, gates: &Gates) -> Timestamp {
     let interval_ends = facts.visits.last_visit.map(|t| t.plus(gates.minimum_interval));
     // A request overrules the hold after failures: somebody knows better. Not the interval.
-    let hold = facts.hold_until.filter(|_| facts.requested_at.is_none());
+    let hold = gates.hold(facts).filter(|_| facts.requested_at.is_none());
     interval_ends.max(hold).unwrap_or(facts.first_seen)
 }
 
@@ -151,38 +178,43 @@ pub fn schedule(policy: &dyn Policy, facts: &Facts, shared: &Shared, now: Timest
     if let Some(why) = parked(facts) {
         return Schedule::Parked(why);
     }
-    let gates = policy.gates();
+    let gates = policy.gates(shared);
     let not_before = not_before(facts, &gates);
+    let also = guard(facts, &gates);
     if let Some(asked) = facts.requested_at {
         let by = facts.requested_by.as_ref().map(|by| format!(" by {by}")).unwrap_or_default();
         let why = Reason::new("requested", format!("asked for at {asked}{by}"));
-        return Schedule::Waiting {
-            place: Placement::new(Lane::REQUESTED, asked.as_micros(), why),
-            not_before,
-        };
+        let place = Placement::new(Lane::REQUESTED, asked.as_micros(), why);
+        return Schedule::Waiting { place, also, not_before };
     }
     let mut place = policy.place(facts, shared, now);
-    if let (Some(age), Some(last)) = (gates.guard_age, facts.visits.last_visit) {
-        let guarded = last.plus(age);
-        if place.rank > guarded.as_micros() {
-            let why = Reason::new("guard", format!("no visit since {last}: the guard's turn from {guarded}"));
-            place = Placement::new(Lane::GUARD, guarded.as_micros(), why);
-        }
+    if place.lane == Lane::PARKED {
+        let Some((lane, rank)) = also else { return Schedule::Parked(place.why) };
+        let why = Reason::new("guard", format!("left to the guard: {}", place.why.text));
+        return Schedule::Waiting { place: Placement::new(lane, rank, why), also: None, not_before };
     }
-    if let Some(hold) = facts.hold_until.filter(|h| h.as_micros() > place.rank) {
+    // With fixed cooldowns the rank is the policy's own to the end: it need not be a time.
+    let hold = facts.hold_until.filter(|h| gates.cooldowns.is_none() && h.as_micros() > place.rank);
+    if let Some(hold) = hold {
         let n = facts.visits.failures_in_a_row;
         let status = facts.visits.last_status.map_or("failed", |s| s.as_str());
         place.rank = hold.as_micros();
         place.why = Reason::new("hold", format!("left alone until {hold}, {status} {n} times in a row"));
     }
-    Schedule::Waiting { place, not_before }
+    Schedule::Waiting { place, also, not_before }
+}
+
+/// A place in the guard's lane: the longer without a visit, the sooner.
+fn guard(facts: &Facts, gates: &Gates) -> Option<(Lane, i64)> {
+    let last = facts.visits.last_visit.filter(|_| gates.guard_share > 0.0)?;
+    Some((Lane::GUARD, last.as_micros().saturating_add(facts.apart())))
 }
 
 /// Every gate in the way of an origin's next visit, as it stands: what `explain` shows. The lease
 /// is the store's to add.
 #[must_use]
 pub fn gates(policy: &dyn Policy, facts: &Facts, shared: &Shared, now: Timestamp) -> Vec<GateState> {
-    let gates = policy.gates();
+    let gates = policy.gates(shared);
     let mut states = Vec::new();
     let listed = facts.gone.map_or_else(
         || GateState::new(Gate::Listed, true, None, "listed"),
@@ -194,7 +226,7 @@ pub fn gates(policy: &dyn Policy, facts: &Facts, shared: &Shared, now: Timestamp
         Some(why) => GateState::new(Gate::Enabled, false, None, why.text),
         None => GateState::new(Gate::Enabled, facts.gone.is_none(), None, "enabled"),
     });
-    let hold = facts.hold_until.filter(|_| facts.requested_at.is_none());
+    let hold = gates.hold(facts).filter(|_| facts.requested_at.is_none());
     states.push(match hold.filter(|&h| h > now) {
         Some(h) => GateState::new(Gate::Hold, false, Some(h), "left alone after failures"),
         None => GateState::new(Gate::Hold, true, None, "no hold"),
@@ -249,11 +281,11 @@ mod tests {
     fn a_request_overrules_a_hold_and_not_the_interval() {
         let mut facts = Facts::new(1, at(0));
         let failed = Outcome::new(VisitId(1), VisitToken(1), VisitStatus::Failed, at(10));
-        observe_visit(&mut facts, &failed, at(9));
-        let Schedule::Waiting { place: held, not_before } = place(&facts, at(11)) else { panic!() };
+        observe_visit(&mut facts, &failed, at(9), None);
+        let Schedule::Waiting { place: held, not_before, .. } = place(&facts, at(11)) else { panic!() };
         assert_eq!((held.why.code.as_str(), not_before), ("hold", facts.hold_until.unwrap()));
         facts.requested_at = Some(at(11));
-        let Schedule::Waiting { place, not_before } = place(&facts, at(11)) else { panic!() };
+        let Schedule::Waiting { place, not_before, .. } = place(&facts, at(11)) else { panic!() };
         assert_eq!((place.lane, not_before), (Lane::REQUESTED, at(22)));
     }
 
@@ -266,23 +298,32 @@ mod tests {
         fn lanes(&self) -> Vec<LaneSpec> {
             vec![LaneSpec::new(Lane::policy(0), "all", 1.0)]
         }
-        fn place(&self, _: &Facts, _: &Shared, _: Timestamp) -> Placement {
-            Placement::new(Lane::policy(0), i64::MAX, Reason::new("never", "never"))
+        fn place(&self, facts: &Facts, _: &Shared, _: Timestamp) -> Placement {
+            let why = Reason::new("never", "never");
+            if facts.enabled && facts.last_update.is_some() {
+                return Placement::parked(why);
+            }
+            Placement::new(Lane::policy(0), i64::MAX, why)
         }
-        fn gates(&self) -> Gates {
-            Gates { guard_age: Some(Duration::from_secs(100 * 3600)), ..Gates::default() }
+        fn gates(&self, _: &Shared) -> Gates {
+            Gates { guard_share: 0.25, ..Gates::default() }
         }
     }
 
     #[test]
-    fn the_guard_takes_what_its_policy_would_leave() {
-        let mut facts = Facts::new(1, at(0));
-        let ok = Outcome::new(VisitId(1), VisitToken(1), VisitStatus::Successful, at(10));
-        observe_visit(&mut facts, &ok, at(9));
-        let Schedule::Waiting { place, .. } = schedule(&Never, &facts, &Shared::default(), at(11)) else {
-            panic!()
+    fn the_guard_waits_for_what_its_policy_would_leave() {
+        let mut facts = Facts::new(17, at(0));
+        let wait = |facts: &Facts| match schedule(&Never, facts, &Shared::default(), at(11)) {
+            Schedule::Waiting { place, also, .. } => (place.lane, also),
+            Schedule::Parked(why) => panic!("{why}"),
         };
-        assert_eq!((place.lane, place.rank), (Lane::GUARD, at(110).as_micros()));
-        assert_eq!(Never.gates().lanes(&Never).len(), 3);
+        assert_eq!(wait(&facts), (Lane::policy(0), None), "never visited: not the guard's");
+        let ok = Outcome::new(VisitId(1), VisitToken(1), VisitStatus::Successful, at(10));
+        observe_visit(&mut facts, &ok, at(9), None);
+        let last = at(10).as_micros() + 17;
+        assert_eq!(wait(&facts), (Lane::policy(0), Some((Lane::GUARD, last))));
+        facts.last_update = Some(at(1));
+        assert_eq!(wait(&facts), (Lane::GUARD, None), "what the policy parks is the guard's alone");
+        assert!((Never.gates(&Shared::default()).lanes(&Never)[1].share - 0.25).abs() < 1e-12);
     }
 }

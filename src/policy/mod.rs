@@ -29,22 +29,37 @@
 //! }
 //! ```
 
+mod belief;
+mod classic;
+mod due;
 mod facts;
 mod gates;
 mod mix;
+mod named;
+mod nutch;
 mod oldest;
+mod round_robin;
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
 
-pub use facts::{Facts, Listing, hold_after, observe_listing, observe_visit};
-pub use gates::{Gate, GateState, Gates, Schedule, gates, schedule};
+pub use belief::{Belief, Evidence};
+pub use classic::{Classic, ClassicError, Order, UnknownOrder};
+pub use due::{Due, DueOptions, Guard, Objective};
+pub(crate) use facts::looked_since;
+pub use facts::{
+    Facts, Listing, Memo, Signals, Trust, hold_after, observe_hint, observe_listing, observe_visit,
+};
+pub use gates::{Cooldowns, Gate, GateState, Gates, Schedule, gates, schedule};
 pub use mix::allocate;
+pub use named::{PolicyError, named};
+pub use nutch::Nutch;
 pub use oldest::Oldest;
+pub use round_robin::RoundRobin;
 
-use crate::model::Timestamp;
+use crate::model::{Outcome, Timestamp};
 
 /// A queue of its own within a visit type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
@@ -55,8 +70,17 @@ pub struct Lane(pub u8);
 impl Lane {
     /// Visits asked for on demand.
     pub const REQUESTED: Self = Self(0);
-    /// Origins that their policy would leave unvisited for longer than the guard age.
+    /// The origins left alone longest.
     pub const GUARD: Self = Self(1);
+
+    /// Whether it is one of a policy's own.
+    #[must_use]
+    pub const fn is_policy(self) -> bool {
+        self.0 >= 2 && self.0 <= 202
+    }
+
+    /// No lane: the origin waits for no visit until something new is known of it.
+    pub const PARKED: Self = Self(u8::MAX);
 
     /// A policy's own lane: `0`, `1`, … (up to 200).
     #[must_use]
@@ -120,6 +144,13 @@ pub struct Placement {
 }
 
 impl Placement {
+    /// No place: no visit until something new is known of the origin. The guard's and requests' lanes
+    /// take it all the same.
+    #[must_use]
+    pub fn parked(why: Reason) -> Self {
+        Self { lane: Lane::PARKED, rank: i64::MAX, why }
+    }
+
     /// A place in a lane.
     #[must_use]
     pub fn new(lane: Lane, rank: i64, why: Reason) -> Self {
@@ -127,11 +158,24 @@ impl Placement {
     }
 }
 
-/// What a policy keeps for a whole visit type (a price, for one): a JSON value, null at first.
-#[derive(Debug, Clone, PartialEq, Default, serde::Serialize, serde::Deserialize)]
-#[serde(transparent)]
-#[allow(clippy::exhaustive_structs, reason = "a name for a value, and nothing else")]
-pub struct Shared(pub Value);
+/// What there is for a whole visit type: what its policy keeps (a price, for one), and how many
+/// origins wait.
+#[derive(Debug, Clone, PartialEq, Default)]
+#[non_exhaustive]
+pub struct Shared {
+    /// What the policy keeps: a JSON value, null at first.
+    pub kept: Value,
+    /// Origins that wait for visits. Counted by the store.
+    pub origins: u64,
+}
+
+impl Shared {
+    /// What there is where so many origins wait and the policy keeps a value.
+    #[must_use]
+    pub fn new(kept: Value, origins: u64) -> Self {
+        Self { kept, origins }
+    }
+}
 
 /// Decides when an origin is to be visited, and how urgent that is. See the [module](self) for how
 /// to implement one.
@@ -151,14 +195,103 @@ pub trait Policy: Send + Sync + fmt::Debug {
         0.0
     }
 
-    /// Learns from the visits of a claim and their values. Nothing by default.
+    /// Learns from the visits of a claim that waited in the policy's own lanes, and their values.
+    /// Nothing by default.
     fn learn(&self, shared: &mut Shared, taken: &[(Facts, f64)], now: Timestamp) {
         let _ = (shared, taken, now);
     }
 
+    /// Folds a visit into what this policy keeps of the origin for itself, after
+    /// [`observe_visit`] has folded it into `facts`; `before` is what was known until then. May
+    /// write [`Facts::memo`] and [`Facts::disabled_by_failures`], and nothing else of it is kept.
+    /// Nothing by default.
+    fn observe(&self, facts: &mut Facts, before: &Facts, outcome: &Outcome, shared: &Shared) {
+        let _ = (facts, before, outcome, shared);
+    }
+
+    /// Whether [`Facts::last_finished`] matters to it: then all origins are placed again when a
+    /// listing has been read to its end. No by default.
+    fn follows_listings(&self) -> bool {
+        false
+    }
+
     /// The gates around it.
-    fn gates(&self) -> Gates {
+    fn gates(&self, shared: &Shared) -> Gates {
+        let _ = shared;
         Gates::default()
+    }
+
+    /// Its name and the options that matter for a place: where it differs from the stored one, all
+    /// origins are placed again, and what the policy keeps is kept. The name by default.
+    fn form(&self) -> String {
+        self.name().to_owned()
+    }
+
+    /// Whether it wants to see a sample of the origins before the next claim. Never by default.
+    fn unsettled(&self, shared: &Shared) -> bool {
+        let _ = shared;
+        false
+    }
+
+    /// Looks at a sample of the origins that wait. All of them are placed again after that. Must end
+    /// with the policy no longer [unsettled](Policy::unsettled).
+    fn settle(&self, shared: &mut Shared, sample: &[Facts], now: Timestamp) {
+        let _ = (shared, sample, now);
+    }
+
+    /// Visits a day that it reckons with, where it does.
+    fn budget(&self, shared: &Shared) -> Option<f64> {
+        let _ = shared;
+        None
+    }
+
+    /// What an operator should know: a promise that the budget cannot keep, for one.
+    fn warnings(&self, shared: &Shared) -> Vec<Reason> {
+        let _ = shared;
+        Vec::new()
+    }
+}
+
+/// A policy shared between visit types, or chosen at run time.
+impl<P: Policy + ?Sized> Policy for Arc<P> {
+    fn name(&self) -> &str {
+        (**self).name()
+    }
+    fn lanes(&self) -> Vec<LaneSpec> {
+        (**self).lanes()
+    }
+    fn place(&self, facts: &Facts, shared: &Shared, now: Timestamp) -> Placement {
+        (**self).place(facts, shared, now)
+    }
+    fn value(&self, facts: &Facts, shared: &Shared, now: Timestamp) -> f64 {
+        (**self).value(facts, shared, now)
+    }
+    fn learn(&self, shared: &mut Shared, taken: &[(Facts, f64)], now: Timestamp) {
+        (**self).learn(shared, taken, now);
+    }
+    fn observe(&self, facts: &mut Facts, before: &Facts, outcome: &Outcome, shared: &Shared) {
+        (**self).observe(facts, before, outcome, shared);
+    }
+    fn follows_listings(&self) -> bool {
+        (**self).follows_listings()
+    }
+    fn gates(&self, shared: &Shared) -> Gates {
+        (**self).gates(shared)
+    }
+    fn form(&self) -> String {
+        (**self).form()
+    }
+    fn unsettled(&self, shared: &Shared) -> bool {
+        (**self).unsettled(shared)
+    }
+    fn settle(&self, shared: &mut Shared, sample: &[Facts], now: Timestamp) {
+        (**self).settle(shared, sample, now);
+    }
+    fn budget(&self, shared: &Shared) -> Option<f64> {
+        (**self).budget(shared)
+    }
+    fn warnings(&self, shared: &Shared) -> Vec<Reason> {
+        (**self).warnings(shared)
     }
 }
 
@@ -181,7 +314,7 @@ impl Policies {
         Self { default: Arc::new(policy), by_type: Vec::new() }
     }
 
-    /// Another policy for one visit type.
+    /// Another policy for one visit type. An `Arc<dyn Policy>`, as [`named`] gives, is one too.
     #[must_use]
     pub fn with(mut self, visit_type: impl Into<String>, policy: impl Policy + 'static) -> Self {
         self.by_type.push((visit_type.into(), Arc::new(policy)));

@@ -1,6 +1,6 @@
 //! The built-in policy: never visited first, then oldest visit.
 
-use super::{Facts, Lane, LaneSpec, Placement, Policy, Reason, Shared};
+use super::{Facts, Gates, Lane, LaneSpec, Placement, Policy, Reason, Shared};
 use crate::model::Timestamp;
 
 /// Never visited first (the one seen first before the others), then the oldest visit. One lane: a
@@ -30,7 +30,7 @@ impl Policy for Oldest {
             Some(last) => {
                 // The minimum interval is in the rank, so that a rank is the time when a visit may
                 // be; it is the same for all and changes no order.
-                let due = last.plus(self.gates().minimum_interval);
+                let due = last.plus(Gates::default().minimum_interval);
                 (due.as_micros(), Reason::new("oldest_visit", format!("last visited {last}")))
             }
         };

@@ -39,6 +39,7 @@ use super::challenge::challenge;
 use super::guard::Site;
 use super::hosts::{Flying, Host, Hosts, lock};
 use super::limit::{PREFIX, retry_after};
+use super::pool::wait_for;
 use super::request::Hops;
 use super::{
     Body, Choice, Clock, CredentialId, CredentialPool, Credentials, GateOptions, Limit, LimitStore, Request,
@@ -402,10 +403,7 @@ impl<T: Transport> Polite<T> {
 
     /// A limit of a host to which a redirect led: nobody is led there until it is over.
     fn limited_elsewhere(&self, url: &Url, now: Timestamp, limit: Limit, met: u32) -> Timestamp {
-        let least = Duration::from_secs(60).saturating_mul(1 << met.min(LIMITS_IN_A_ROW));
-        let until = now.plus(
-            limit.wait.map_or(least, |said| said.max(Duration::from_secs(1 << met.min(LIMITS_IN_A_ROW)))),
-        );
+        let until = now.plus(wait_for(limit, met));
         self.block(url, until);
         until
     }

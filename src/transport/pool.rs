@@ -18,6 +18,17 @@ const DOUBLED: u32 = 6;
 /// Resets that are no further apart are those of one window: forges round.
 const SAME_WINDOW: Duration = Duration::from_secs(2);
 
+/// For how long nobody is to ask after a limit that was met after so many others in a row. A wait that
+/// is said counts too when it ends at once, so that a limit which says so for ever does not become a
+/// loop.
+pub(super) fn wait_for(limit: Limit, before: u32) -> Duration {
+    let doubled = |first: Duration| first.saturating_mul(1 << before.min(DOUBLED));
+    match limit.wait {
+        Some(said) => said.max(doubled(Duration::from_secs(1))),
+        None => doubled(UNSAID),
+    }
+}
+
 /// What a pool says when asked for a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -268,14 +279,7 @@ impl CredentialPool {
                 lane.strikes = lane.strikes.saturating_add(1);
                 lane.left = Left::Unknown;
             }
-            // A wait that is said counts too when it ends at once, so that a limit which says so
-            // for ever does not become a loop.
-            let before = lane.strikes.saturating_sub(1).min(DOUBLED);
-            let doubled = |first: Duration| first.saturating_mul(1 << before);
-            let wait = match limit.wait {
-                Some(said) => said.max(doubled(Duration::from_secs(1))),
-                None => doubled(UNSAID),
-            };
+            let wait = wait_for(limit, lane.strikes.saturating_sub(1));
             lane.closed_until = lane.closed_until.max(now.plus(wait));
             lane.closed_until
         });

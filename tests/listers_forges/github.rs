@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode};
 use lamplighter::lister::{
-    Coverage, Failure, FailureKind, Incremental, Lister, ListerErrorKind, Mode, Recovery, Registry, Verdict,
+    Coverage, Failure, FailureKind, Incremental, Lister, ListerErrorKind, Mode, Recovery, Registry,
 };
 use lamplighter::listers::GitHub;
 use lamplighter::listers::github::{GitHubCursor, GitHubState};
@@ -250,20 +250,65 @@ fn github_a_range_leaves_the_state_alone() {
 
 #[test]
 fn github_a_refusal_names_the_credential() {
-    let recover = |kind| github().recover(&since(5), &Failure::new(kind, "as told"));
-    for (status, word) in [(StatusCode::UNAUTHORIZED, "token"), (StatusCode::FORBIDDEN, "scope")] {
-        let recovery = recover(FailureKind::Status(status));
-        assert_eq!((recovery.verdict, recovery.follow.len()), (Verdict::Gap, 0));
-        let note = recovery.note.unwrap();
-        assert!(note.contains(word) && note.contains("credential"), "{note}");
+    let needs = github().request(&since(5)).unwrap().needs.unwrap();
+    assert!(needs.contains("token") && needs.contains("scope") && needs.contains("credential"), "{needs}");
+    for status in [StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN, StatusCode::NOT_FOUND] {
+        let refused = Failure::new(FailureKind::Status(status), "as told");
+        assert_eq!(github().recover(&since(5), &refused), Recovery::gap(), "{status}");
     }
-    for kind in [
-        FailureKind::Status(StatusCode::NOT_FOUND),
-        FailureKind::Status(StatusCode::BAD_GATEWAY),
-        FailureKind::Parse,
-        FailureKind::Loop,
+}
+
+#[test]
+fn github_lists_an_organization_or_a_user() {
+    let pages = [("sort", "created"), ("direction", "asc"), ("per_page", "30")];
+    for (kind, owners, which) in [("org", "orgs", "public"), ("user", "users", "owner")] {
+        let built = build("github", &json!({ "per_page": 30, kind: "A b" })).unwrap();
+        let request = first_request(&built);
+        assert_eq!(request.url.host_str(), Some("api.github.com"));
+        assert_eq!(request.url.path(), format!("/{owners}/A%20b/repos"));
+        assert_eq!(query(&request), map(&[&[("type", which)], &pages[..]].concat()));
+        assert_eq!(request.auth, Auth::Bearer("token"));
+        assert!(!built.source.is_incremental());
+        assert_eq!(built.source.coverage(Mode::Full), Coverage::All);
+    }
+    // The same pages; the link leads on as it is, and nothing is marked.
+    let lister = GitHub::new(url("https://ghe.example/api/v3")).with_organization("o");
+    let [first] = &lister.start(&run(Mode::Full))[..] else { panic!() };
+    let address = lister.request(first).unwrap().url;
+    assert_eq!(address.path(), "/api/v3/orgs/o/repos");
+    let link = "https://ghe.example/api/v3/organizations/7/repos?page=2";
+    let mut entry = repository(8);
+    entry["pushed_at"] = json!("2024-05-06T07:08:09Z");
+    entry["mirror_url"] = json!("https://elsewhere.example/r.git");
+    let page = answer(address.as_str(), json!([entry, repository(9)]).to_string())
+        .with_header("link", &format!("<{link}>; rel=\"next\""));
+    let batch = read(&lister, first, page).unwrap();
+    assert_eq!((batch.origins.len(), batch.marks.len()), (2, 0));
+    let facts: Vec<_> = origins(&batch).iter().map(|o| (o.last_update.is_some(), o.mirror)).collect();
+    assert_eq!(facts, [(true, Some(true)), (false, None)]);
+    let next: GitHubCursor = serde_json::from_value(nexts(&batch)[0].clone()).unwrap();
+    assert_eq!(lister.request(&next).unwrap().url.as_str(), link);
+    let known: GitHubState = serde_json::from_value(json!({ "last_seen_id": 7 })).unwrap();
+    assert_eq!(lister.resume(&known, &run(Mode::Incremental)), lister.start(&run(Mode::Full)));
+}
+
+#[test]
+fn github_scopes_have_a_key_of_their_own() {
+    let key = |given: Value| build("github", &given).unwrap().source.key().to_string();
+    assert_eq!(key(json!({ "org": "Rust-Lang" })), "github of github/org=rust-lang");
+    assert_eq!(key(json!({ "user": "ann", "instance": "mine" })), "github of mine/user=ann");
+    let ghe = json!({ "url": "https://ghe.example/api/v3", "org": "o" });
+    assert_eq!(key(ghe), "github of ghe.example/org=o");
+    let named = GitHub::new(url(LIST)).with_user("ann").with_instance("mine");
+    assert_eq!(named.instance(), "mine/user=ann");
+    for (given, word) in [
+        (json!({ "org": "a", "user": "b" }), "org="),
+        (json!({ "org": "" }), "org"),
+        (json!({ "org": "a\nb" }), "org"),
+        (json!({ "org": "a", "first_id": 5 }), "first_id"),
     ] {
-        assert_eq!(recover(kind), Recovery::gap());
+        let error = build_error("github", &given);
+        assert!(error.contains(word), "{given}: {error}");
     }
 }
 
@@ -311,7 +356,7 @@ fn github_arguments_are_checked() {
     assert!(build_error("github", &json!({ "page_size": 5 })).contains("page_size"));
     let registry = Registry::builtin();
     let entry = registry.entry("github").unwrap();
-    assert_eq!((entry.positions, entry.incremental), (&["since"][..], true));
+    assert_eq!((entry.positions, entry.incremental), (&["since", "page"][..], true));
     assert!(entry.check_credentials(0).is_ok(), "GitHub can be listed without a token");
 }
 

@@ -1,45 +1,28 @@
-//! GitHub, Phabricator, Phorge and Pagure: bytes in, page out. No driver, no network.
+//! The forges that answer JSON: bytes in, page out. No network; a driver only where a forge of the
+//! test's own makes pages fail.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may fail")]
 
+mod gitea;
 mod github;
+mod gitlab;
+#[path = "../common/pages.rs"]
+mod pages;
 mod pagure;
 mod phabricator;
+#[cfg(feature = "testing")]
+mod trial;
 
 use std::collections::BTreeMap;
 
-use lamplighter::lister::{
-    Built, ConfigError, FollowKind, Lister, ListerError, ListerErrorKind, Mode, Page, PageBatch, Registry,
-    RunInfo,
-};
-use lamplighter::model::{JsonObject, NewOrigin, Timestamp};
-use lamplighter::transport::{Body, Request, Response};
+use lamplighter::lister::{Built, FollowKind, Lister, ListerErrorKind, Mode, PageBatch};
+use lamplighter::model::{JsonObject, NewOrigin};
+use lamplighter::transport::{Request, Response};
 use serde_json::Value;
-use url::Url;
 
-fn url(text: &str) -> Url {
-    Url::parse(text).unwrap()
-}
-
-fn run(mode: Mode) -> RunInfo {
-    RunInfo::new(Timestamp::EPOCH, mode)
-}
-
-fn answer(at: &str, body: impl Into<Body>) -> Response {
-    Response::new(200, url(at), body.into(), Timestamp::EPOCH)
-}
-
-fn read<L: Lister>(lister: &L, at: &L::Cursor, response: Response) -> Result<PageBatch, ListerError> {
-    let mut page = Page::new();
-    lister.page(at, response, &mut page)?;
-    page.finish()
-}
+use pages::{answer_from as answer, assert_error, build, build_error, read_answer as read, run, url, urls};
 
 fn origins(batch: &PageBatch) -> Vec<&NewOrigin> {
     batch.origins.iter().map(|s| &s.origin).collect()
-}
-
-fn urls(batch: &PageBatch) -> Vec<&str> {
-    batch.origins.iter().map(|s| s.origin.url.as_str()).collect()
 }
 
 /// The cursors that continue the chain; fails where a page follows in another way.
@@ -50,11 +33,7 @@ fn nexts(batch: &PageBatch) -> Vec<&Value> {
 
 /// The error of a page, which must be of this kind and say all of these words.
 fn assert_fails<L: Lister>(lister: &L, at: &L::Cursor, body: &str, kind: ListerErrorKind, words: &[&str]) {
-    let error = read(lister, at, answer("https://forge.example/p", body.to_owned())).unwrap_err();
-    assert_eq!(error.kind(), kind, "{error}");
-    for word in words {
-        assert!(error.to_string().contains(word), "{error} does not say {word:?}");
-    }
+    assert_error(read(lister, at, answer("https://forge.example/p", body.to_owned())), kind, words);
 }
 
 fn header<'a>(request: &'a Request, name: &str) -> Option<&'a str> {
@@ -71,14 +50,6 @@ fn map(of: &[(&str, &str)]) -> BTreeMap<String, String> {
 
 fn arguments(of: &Value) -> JsonObject {
     of.as_object().unwrap().clone()
-}
-
-fn build(lister: &str, of: &Value) -> Result<Built, ConfigError> {
-    Registry::builtin().build(lister, &arguments(of))
-}
-
-fn build_error(lister: &str, of: &Value) -> String {
-    build(lister, of).unwrap_err().to_string()
 }
 
 /// The first request of a built lister, after its cursor went through its stored form.

@@ -216,3 +216,13 @@ fn pagure_cursors_and_pages_repeat() {
     let one = json!([project("p", &json!("1"), &Value::Null)]);
     assert_repeats(&pagure(), &pagure_at(), &pagure_answer(&one, &Value::Null));
 }
+
+#[test]
+fn pagure_a_fork_has_an_id_of_its_own() {
+    let parent = json!({ "id": 9, "fullname": "ns/p" });
+    let projects =
+        json!([project("ns/p", &json!("1"), &Value::Null), project("forks/ann/ns/p", &json!("1"), &parent),]);
+    let batch = pagure_page(&projects);
+    let ids: Vec<_> = origins(&batch).iter().map(|o| o.forge_id.clone().unwrap()).collect();
+    assert_eq!(ids, ["9", "fork:9"]);
+}

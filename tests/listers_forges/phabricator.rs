@@ -345,3 +345,26 @@ fn phabricator_cursors_and_pages_repeat() {
     let one = phab_repository(&[uri("https://phab.example/source/n", "read", "always", None)]);
     assert_repeats(&phabricator(), &after(None), &phab_answer(&json!([one]), &json!("3")));
 }
+
+#[test]
+fn phabricator_lists_a_project() {
+    let lister = phabricator().with_group("Rust Tools");
+    assert_eq!(lister.instance(), "phab.example/group=rust tools");
+    let form = |lister: &Phabricator, place| {
+        let body = lister.request(&after(place)).unwrap().body.unwrap();
+        url::form_urlencoded::parse(&body).into_owned().collect::<BTreeMap<String, String>>()
+    };
+    let mut expected = form(&phabricator(), Some("9"));
+    assert!(!expected.keys().any(|field| field.starts_with("constraints")));
+    expected.insert("constraints[projects][0]".to_owned(), "Rust Tools".to_owned());
+    assert_eq!(form(&lister, Some("9")), expected);
+
+    let given =
+        json!({ "url": "https://phab.example", "api_token": "t", "group": "tools", "instance": "mine" });
+    assert_eq!(
+        build("phabricator", &given).unwrap().source.key().to_string(),
+        "phabricator of mine/group=tools"
+    );
+    let nothing = json!({ "url": "https://phab.example", "api_token": "t", "group": "" });
+    assert!(build_error("phorge", &nothing).contains("group"));
+}

@@ -16,7 +16,7 @@ use lamplighter::transport::{
 use url::Url;
 
 use crate::notes::Notes;
-use crate::support::{RawServer, Reply, START, http};
+use crate::support::{RawServer, Reply, START, every_auth, http};
 
 const TOKEN: &str = "gh0st+t0ken/é";
 
@@ -177,13 +177,7 @@ async fn places(auth: Auth) -> (Vec<(&'static str, String)>, String) {
 
 #[tokio::test]
 async fn a_forge_that_repeats_secrets_gives_none_away() {
-    for auth in [
-        Auth::bearer(),
-        Auth::Basic,
-        Auth::Header("private-token"),
-        Auth::Form("token"),
-        Auth::Query("token"),
-    ] {
+    for auth in every_auth() {
         let (said, asked) = places(auth.clone()).await;
         assert!(FORMS.iter().any(|form| asked.contains(form)), "{auth:?}: it was not even sent");
         for path in ["/good?page=2", "/unread", "/refused", "/moved?hop=1", "/limited", "/walled"] {

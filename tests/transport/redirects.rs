@@ -7,7 +7,7 @@ use lamplighter::transport::{
     TransportErrorKind as Kind,
 };
 
-use crate::support::{RawServer, Reply, http};
+use crate::support::{RawServer, Reply, every_auth, http};
 
 const TOKEN: &str = "t0ken-of-ann";
 
@@ -109,13 +109,7 @@ async fn a_post_becomes_a_get_or_stays_one() {
 
 #[tokio::test]
 async fn a_secret_does_not_go_to_another_host() {
-    for auth in [
-        Auth::bearer(),
-        Auth::Basic,
-        Auth::Header("private-token"),
-        Auth::Form("token"),
-        Auth::Query("token"),
-    ] {
+    for auth in every_auth() {
         let second = RawServer::always("200 OK", "", "here");
         let there = second.at("b");
         let first = redirects("307 T", move |path| (!path.starts_with("/stay")).then(|| there.to_string()));

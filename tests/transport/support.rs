@@ -8,11 +8,16 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use lamplighter::model::Timestamp;
-use lamplighter::transport::{Clock, Request, Response, Transport, TransportError};
+use lamplighter::transport::{Auth, Clock, Request, Response, Transport, TransportError};
 use url::Url;
 
 pub(crate) fn url(text: &str) -> Url {
     Url::parse(text).unwrap()
+}
+
+/// Each way in which a secret goes with a request.
+pub(crate) fn every_auth() -> [Auth; 5] {
+    [Auth::bearer(), Auth::Basic, Auth::Header("private-token"), Auth::Form("token"), Auth::Query("token")]
 }
 
 /// A clock whose sleeps take no time, but are remembered.

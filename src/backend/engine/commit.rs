@@ -87,6 +87,9 @@ pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: PageCommit) -
     }
     let said = read_parts(t, &mut work, id, &mut cursor, &batch, end.as_ref())?;
     let lister = work.run.lister;
+    if batch.origins.iter().any(|s| s.origin.last_update.is_some()) {
+        ctx.set_dated(t, lister)?;
+    }
     let (sights, left_out) = sights(t, lister, batch.origins)?;
     work.run.record.skipped += left_out;
     for sight in sights {
@@ -113,7 +116,7 @@ pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: PageCommit) -
 fn close(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, mut work: Work) -> Result<Committed> {
     for id in std::mem::take(&mut work.lifted) {
         let mut row = must_load(t, id)?;
-        observe(t, ctx, id, &mut row)?;
+        observe(t, ctx, work.run.lister, id, &mut row)?;
         place(t, ctx, id, &mut row)?;
     }
     for touch in work.touched.values() {
@@ -332,7 +335,7 @@ fn see(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, work: &mut Work, sight: Sight) -> R
     work.seen.add(id);
     work.touched.insert(id, touch);
     if touch != Touch::Unchanged || listing_lifts_hold(&row, ctx) {
-        observe(t, ctx, id, &mut row)?;
+        observe(t, ctx, lister, id, &mut row)?;
         place(t, ctx, id, &mut row)?;
     }
     for (part, reading) in readings {

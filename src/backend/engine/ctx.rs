@@ -1,15 +1,15 @@
 //! What one transaction knows: the caller's time, the policies, and numbers for names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, scan_prefix};
-use super::rows::{ListerRow, TypeRow, corrupt, decode, encode, from_json};
+use super::rows::{LedgerRow, ListerRow, TypeRow, corrupt, decode, encode, from_json};
 use super::sets::{self, Chunk};
 use crate::backend::{BackendError, BackendErrorKind, Result};
 use crate::model::{ListerKey, Timestamp, VisitType, digest128};
-use crate::policy::{Policies, Policy, Shared};
+use crate::policy::{Policies, Policy, Shared, Signals, Trust};
 
 /// A visit type as a transaction uses it.
 pub(crate) struct Kind {
@@ -17,6 +17,11 @@ pub(crate) struct Kind {
     pub(crate) row: TypeRow,
     pub(crate) policy: Arc<dyn Policy>,
     pub(crate) shared: Shared,
+    /// Origins that began to wait in this transaction, less those that ended.
+    waiting: i64,
+    changed: bool,
+    /// Tells the policy's own notes from those of another.
+    pub(crate) tag: u32,
 }
 
 impl Kind {
@@ -34,10 +39,14 @@ type Evidence = HashMap<(u32, u64), Option<Chunk>>;
 /// What one transaction knows.
 pub(crate) struct Ctx<'e> {
     pub(crate) now: Timestamp,
+    /// Whether a claim also places again what no new fact renews: of those at work at once, one does.
+    pub(crate) sweeps: bool,
     policies: &'e Policies,
     kinds: Vec<Kind>,
     listers: HashMap<u32, ListerRow>,
     evidence: Evidence,
+    /// By key, and whether it changed.
+    ledgers: BTreeMap<Vec<u8>, (LedgerRow, bool)>,
     /// The first number given to a new origin in this transaction, and the next to give.
     born: Option<(u64, u64)>,
 }
@@ -49,7 +58,16 @@ impl<'e> Ctx<'e> {
             kinds.push(kind(keys::Parts(key).u16(), decode(value)?, policies)?);
             Ok(std::ops::ControlFlow::Continue(()))
         })?;
-        Ok(Self { now, policies, kinds, listers: HashMap::new(), evidence: HashMap::new(), born: None })
+        Ok(Self {
+            now,
+            sweeps: true,
+            policies,
+            kinds,
+            listers: HashMap::new(),
+            evidence: HashMap::new(),
+            ledgers: BTreeMap::new(),
+            born: None,
+        })
     }
 
     /// A number for a new origin. The counter is written by [`Ctx::finish`], once for all of them.
@@ -72,10 +90,97 @@ impl<'e> Ctx<'e> {
 
     /// Writes what was only counted so far. To be called at the end of a transaction.
     pub(crate) fn finish(self, t: &mut dyn KvTxn) -> Result<()> {
+        for (key, (row, changed)) in self.ledgers {
+            if changed {
+                t.put(keys::LEDGER, &key, &encode(&row)?)?;
+            }
+        }
+        for mut kind in self.kinds {
+            if kind.changed || kind.waiting != 0 {
+                kind.row.waiting = kind.row.waiting.saturating_add_signed(kind.waiting);
+                t.put(keys::TYPE, &K::new().u16(kind.number), &encode(&kind.row)?)?;
+            }
+        }
         match self.born {
             Some((_, next)) => t.put(keys::META, ORIGINS.as_bytes(), &keys::of_u64(next - 1)),
             None => Ok(()),
         }
+    }
+
+    /// Changes what is kept for a visit type. Written by [`Ctx::finish`].
+    pub(crate) fn edit_kind(&mut self, number: u16, change: impl FnOnce(&mut TypeRow)) {
+        if let Some(kind) = self.kinds.get_mut(usize::from(number)) {
+            let before = kind.row.clone();
+            change(&mut kind.row);
+            kind.changed |= kind.row != before;
+        }
+    }
+
+    /// Counts that an origin begins or ends to wait. What a policy is told of their number changes
+    /// with the next transaction: places of one do not depend on its order.
+    pub(crate) fn count_waiting(&mut self, number: u16, by: i64) {
+        if let Some(kind) = self.kinds.get_mut(usize::from(number)) {
+            kind.waiting += by;
+        }
+    }
+
+    fn read_ledger(&mut self, t: &dyn KvRead, key: &[u8]) -> Result<LedgerRow> {
+        if let Some((row, _)) = self.ledgers.get(key) {
+            return Ok(*row);
+        }
+        let stored = t.get(keys::LEDGER, key)?;
+        let row = stored.map_or(Ok(LedgerRow::default()), |bytes| decode(&bytes))?;
+        self.ledgers.insert(key.to_vec(), (row, false));
+        Ok(row)
+    }
+
+    /// Whether a lister tells when upstream changed.
+    pub(crate) fn dated(&mut self, t: &dyn KvRead, lister: u32) -> Result<bool> {
+        Ok(self.read_ledger(t, &keys::of_u32(lister))?.dated)
+    }
+
+    /// Notes that it does.
+    pub(crate) fn set_dated(&mut self, t: &dyn KvRead, lister: u32) -> Result<()> {
+        self.edit_ledger(t, &keys::of_u32(lister), |l| l.dated = true)
+    }
+
+    /// How far a lister's news can be trusted: what is known of all its instances to begin with.
+    pub(crate) fn trust(&mut self, t: &dyn KvRead, lister: u32) -> Result<Trust> {
+        let all = keys::ledger_of_all(&self.lister(t, lister)?.name);
+        let all = self.read_ledger(t, &all)?.signals.trust(Trust::default());
+        Ok(self.read_ledger(t, &keys::of_u32(lister))?.signals.trust(all))
+    }
+
+    /// Counts what a visit said of a lister's news.
+    pub(crate) fn count_news(
+        &mut self,
+        t: &dyn KvRead,
+        lister: u32,
+        count: impl Fn(&mut Signals),
+    ) -> Result<()> {
+        let all = keys::ledger_of_all(&self.lister(t, lister)?.name);
+        self.edit_ledger(t, &all, |l| count(&mut l.signals))?;
+        self.edit_ledger(t, &keys::of_u32(lister), |l| count(&mut l.signals))
+    }
+
+    /// How far one who hints can be trusted.
+    pub(crate) fn hint_trust(&mut self, t: &dyn KvRead, source: u32) -> Result<Trust> {
+        Ok(self.read_ledger(t, &keys::ledger_of_source(source))?.signals.trust(Trust::default()))
+    }
+
+    /// Counts what a visit said of a hint.
+    pub(crate) fn count_hint(&mut self, t: &dyn KvRead, source: u32, changed: bool) -> Result<()> {
+        self.edit_ledger(t, &keys::ledger_of_source(source), |l| l.signals.count(true, false, changed))
+    }
+
+    fn edit_ledger(&mut self, t: &dyn KvRead, key: &[u8], change: impl FnOnce(&mut LedgerRow)) -> Result<()> {
+        let before = self.read_ledger(t, key)?;
+        let mut row = before;
+        change(&mut row);
+        if row != before {
+            self.ledgers.insert(key.to_vec(), (row, true));
+        }
+        Ok(())
     }
 
     pub(crate) fn kinds(&self) -> &[Kind] {
@@ -102,9 +207,12 @@ impl<'e> Ctx<'e> {
         let row = TypeRow {
             name: visit_type.as_str().to_owned(),
             policy: self.policies.of(visit_type.as_str()).name().to_owned(),
+            form: self.policies.of(visit_type.as_str()).form(),
             replace_from: None,
             shared: None,
             credit: Vec::new(),
+            guarded: 0.0,
+            waiting: 0,
         };
         t.put(keys::TYPE, &K::new().u16(number), &encode(&row)?)?;
         self.kinds.push(kind(number, row, self.policies)?);
@@ -138,8 +246,11 @@ impl<'e> Ctx<'e> {
 
 fn kind(number: u16, row: TypeRow, policies: &Policies) -> Result<Kind> {
     let policy = Arc::clone(policies.of(&row.name));
-    let shared = row.shared.as_deref().map_or(Ok(Shared::default()), from_json)?;
-    Ok(Kind { number, row, policy, shared })
+    let kept = row.shared.as_deref().map_or(Ok(serde_json::Value::Null), from_json)?;
+    let shared = Shared::new(kept, row.waiting);
+    let tag = digest128(policy.name().as_bytes());
+    let tag = tag.first_chunk().map_or(0, |head| u32::from_be_bytes(*head));
+    Ok(Kind { number, row, policy, shared, waiting: 0, changed: false, tag })
 }
 
 /// The next number of a sequence; the first is one.

@@ -48,7 +48,7 @@ pub(crate) fn request(
         }
         let answer = match (earliest(t, ctx, id, &row)?, row.place) {
             (Some(due), Some(place)) => Requested::new(ahead(t, row.visit_type, id, place)?, due),
-            _ => Requested::parked(placement(t, ctx, id, &row)?.why().clone()),
+            _ => Requested::parked(placement(t, ctx, id, &row)?.0.why().clone()),
         };
         answers.push(Some(answer));
     }
@@ -105,7 +105,7 @@ pub(crate) fn explain(t: &dyn KvRead, ctx: &mut Ctx<'_>, origin: &OriginKey) -> 
         _ => GateState::new(Gate::Lease, true, None, "no visit is under way"),
     });
     let plan = schedule(&*kind.policy, &facts, &kind.shared, ctx.now);
-    let lanes = kind.policy.gates().lanes(&*kind.policy);
+    let lanes = kind.policy.gates(&kind.shared).lanes(&*kind.policy);
     let mut explanation = Explanation::new(key_of(ctx, &row)?, states, plan.why().clone());
     explanation.visits = stats(&row);
     explanation.requested_by = facts.requested_by;
@@ -179,7 +179,7 @@ pub(crate) fn lanes(t: &dyn KvRead, ctx: &Ctx<'_>, visit_type: &VisitType) -> Re
     let Some(kind) = ctx.kind_of(visit_type) else { return Ok(Vec::new()) };
     let mut loads: Vec<LaneLoad> = kind
         .policy
-        .gates()
+        .gates(&kind.shared)
         .lanes(&*kind.policy)
         .into_iter()
         .map(|spec| LaneLoad::new(spec.lane, spec.name, spec.share))

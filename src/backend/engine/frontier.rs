@@ -154,7 +154,11 @@ fn known(
         }
         FollowKind::Follow => return Ok(()),
     }
-    let reason = "loop: the chain came back to a cursor that this run has asked for already";
+    let reason = if matches!(asked.end, Some(CursorEnd::Replaced)) {
+        "nothing that stands for it could be read"
+    } else {
+        "loop: the chain came back to a cursor that this run has asked for already"
+    };
     gaps::open(t, ctx, &work.run, &row, GapKind::Loop, reason)?;
     work.counts.gaps += 1;
     fail_part(t, &work.run, row.part.as_deref())

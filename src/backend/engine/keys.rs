@@ -74,6 +74,15 @@ pub(crate) const SUSPECT: u8 = 33;
 #[cfg(feature = "file")]
 pub(crate) const TAIL: u8 = 254;
 
+/// Lister, name of listers, or who hints, to what their news were worth.
+pub(crate) const LEDGER: u8 = 40;
+/// (Lister, digest, origin) to nothing: origins that it told a change of, not looked for since.
+pub(crate) const STALE: u8 = 41;
+/// Lister whose stale origins are to be placed again to how far that is.
+pub(crate) const STALE_DUE: u8 = 42;
+/// One entry: how far the rolling sweep is.
+pub(crate) const SWEEP: u8 = 43;
+
 /// How many origins share a set.
 pub(crate) const CHUNK_BITS: u32 = 12;
 
@@ -192,6 +201,21 @@ pub(crate) fn pair(a: u64, b: u64) -> K {
 
 pub(crate) fn seen(lister: u32, run: u64, chunk: u64) -> K {
     K::new().u32(lister).u64(run).u64(chunk)
+}
+
+pub(crate) fn stale(lister: u32, digest: [u8; 8], origin: u64) -> K {
+    K::new().u32(lister).bytes(&digest).u64(origin)
+}
+
+/// What all instances of a lister have in common.
+pub(crate) fn ledger_of_all(name: &str) -> K {
+    K::new().u8(1).bytes(name.as_bytes())
+}
+
+/// Who hints.
+pub(crate) fn ledger_of_source(source: u32) -> K {
+    // Five bytes behind a zero: no lister's key, and no name's.
+    K::new().u8(0).u32(source)
 }
 
 pub(crate) fn reading(part: u32, run: u64, origin: u64) -> K {

@@ -28,6 +28,13 @@ pub(crate) trait KvRead {
         Ok(n)
     }
 
+    /// Up to `limit` of a visit type's origins that wait, from all over its lanes; none where the
+    /// caller is to choose them by reading the lanes.
+    fn sample(&self, visit_type: u16, limit: usize) -> Result<Option<Vec<u64>>> {
+        let _ = (visit_type, limit);
+        Ok(None)
+    }
+
     /// Tells that the values of these keys will be read, each of them there: tables that are far away
     /// can get them all at once.
     fn will_read(&self, table: u8, keys: &mut dyn Iterator<Item = Vec<u8>>) -> Result<()> {

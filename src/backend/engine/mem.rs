@@ -253,6 +253,39 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_table_of_keys_takes_its_first_value() {
+        let kv = MemKv::default();
+        kv.write(|t| {
+            t.put(3, b"a", b"")?;
+            t.put(3, b"b", b"")
+        })
+        .unwrap();
+        let keys_only = |kv: &MemKv| matches!(kv.tables.read().unwrap()[&3], Table::Keys(_));
+        assert!(keys_only(&kv));
+        kv.rehearse(|t| {
+            t.delete(3, b"a")?;
+            t.put(3, b"a", b"")?;
+            t.put(3, b"c", b"")
+        })
+        .unwrap();
+        let all = |kv: &MemKv| {
+            let mut found = Vec::new();
+            kv.read(|t| {
+                t.scan(3, b"", None, &mut |k, v| {
+                    found.push((k.to_vec(), v.to_vec()));
+                    Ok(ControlFlow::Continue(()))
+                })
+            })
+            .unwrap();
+            found
+        };
+        assert_eq!(all(&kv), [(b"a".to_vec(), vec![]), (b"b".to_vec(), vec![])], "taken back");
+        kv.write(|t| t.put(3, b"b", b"value")).unwrap();
+        assert!(!keys_only(&kv));
+        assert_eq!(all(&kv), [(b"a".to_vec(), vec![]), (b"b".to_vec(), b"value".to_vec())]);
+    }
+
+    #[test]
     fn memory_obeys_the_seam() {
         assert_eq!(size_of::<Key>(), 24);
         super::super::kv::tests::obeys_the_seam(&MemKv::default());

@@ -10,6 +10,7 @@
     reason = "rows and their parts are named as the tables are, and given away where they are kept"
 )]
 
+mod choose;
 pub(crate) mod commit;
 pub(crate) mod ctx;
 pub(crate) mod explain;
@@ -32,6 +33,7 @@ mod seen;
 pub(crate) mod sets;
 pub(crate) mod standings;
 mod store;
+pub(crate) mod sweep;
 #[cfg(feature = "file")]
 mod tail;
 #[cfg(test)]
@@ -49,7 +51,7 @@ use crate::backend::{
     BackendError, BackendErrorKind, Begun, Candidate, Change, ChangeToken, Claim, Claimed, Committed,
     Completed, EndRun, Ended, Explanation, Gap, GapQuery, Hint, Hinted, Imported, ImportedOrigin, LaneLoad,
     Metrics, OriginPage, OriginQuery, PageCommit, PageToken, PendingCursor, Refusal, Requested, Result,
-    RunPlan, RunQuery, RunRecord, RunTicket, StoreOptions, Validator, VisitRequest,
+    RunOutcome, RunPlan, RunQuery, RunRecord, RunTicket, StoreOptions, Validator, VisitRequest,
 };
 use crate::model::{
     ListerKey, ListerRecord, OriginKey, Outcome, Timestamp, VisitId, VisitStats, VisitToken, VisitType,
@@ -58,7 +60,7 @@ use crate::transport::Standing;
 
 /// The form of the tables as a whole.
 #[cfg(any(feature = "file", test))]
-const FORM: u64 = 1;
+const FORM: u64 = 2;
 
 /// So many origins are placed again in one transaction after a change of policy.
 pub(crate) const AT_ONCE: usize = 1000;
@@ -101,17 +103,25 @@ impl<S: Kv> Engine<S> {
                 let what = format!("its form is {form}, this version reads up to {FORM}");
                 return Err(BackendError::new(BackendErrorKind::Newer, what));
             }
+            if form == 1 {
+                let what = "its form is 1, written before the first release";
+                return Err(BackendError::new(BackendErrorKind::Corrupt, what));
+            }
             if form == 0 {
                 t.put(keys::META, b"form", &keys::of_u64(FORM))?;
             }
             let mut settled = true;
             for kind in Ctx::new(t, &options.policies, origins::NO_TIME)?.kinds() {
                 let mut row = kind.row.clone();
-                if row.policy != kind.policy.name() {
-                    kind.policy.name().clone_into(&mut row.policy);
+                let form = kind.policy.form();
+                if row.policy != kind.policy.name() || row.form != form {
+                    if row.policy != kind.policy.name() {
+                        kind.policy.name().clone_into(&mut row.policy);
+                        row.credit = Vec::new();
+                        row.shared = None;
+                    }
+                    row.form = form;
                     row.replace_from = Some(0);
-                    row.credit = Vec::new();
-                    row.shared = None;
                     t.put(keys::TYPE, &keys::K::new().u16(kind.number), &rows::encode(&row)?)?;
                 }
                 settled &= row.replace_from.is_none();
@@ -130,11 +140,27 @@ impl<S: Kv> Engine<S> {
         while !self.settled.load(Ordering::Acquire) {
             let more = self.kv.write(|t| {
                 let mut ctx = Ctx::new(t, &self.options.policies, now)?;
-                origins::replace(t, &mut ctx, AT_ONCE)
+                let more = origins::replace(t, &mut ctx, AT_ONCE)?;
+                ctx.finish(t)?;
+                Ok(more)
             })?;
             self.settled.store(!more, Ordering::Release);
         }
         Ok(())
+    }
+
+    /// Lets a policy that asks for it look at a sample of a visit type's origins, and places all of
+    /// them by what it makes of that.
+    fn start(&self, visit_type: &VisitType, now: Timestamp) -> Result<()> {
+        if self.read_at(now, |_, ctx| Ok(sweep::unsettled(ctx, visit_type)))?.is_none() {
+            return Ok(());
+        }
+        self.write(now, |t, ctx| match sweep::unsettled(ctx, visit_type) {
+            Some(number) => sweep::start(t, ctx, number),
+            None => Ok(()),
+        })?;
+        self.settled.store(false, Ordering::Release);
+        self.settle(now)
     }
 
     fn write<R>(
@@ -212,7 +238,15 @@ impl<S: Kv> Engine<S> {
     }
 
     pub(crate) fn end_run(&self, end: EndRun, now: Timestamp) -> Result<Ended> {
-        self.write(now, |t, ctx| runs::end(t, ctx, end))
+        let (ended, again) = self.write(now, |t, ctx| {
+            let ended = runs::end(t, ctx, end)?;
+            let finished = ended.run.outcome == RunOutcome::Complete;
+            Ok((ended, finished && origins::follow_listings(ctx)))
+        })?;
+        if again {
+            self.settled.store(false, Ordering::Release);
+        }
+        Ok(ended)
     }
 
     pub(crate) fn runs(&self, query: &RunQuery, limit: usize) -> Result<Vec<RunRecord>> {
@@ -254,11 +288,14 @@ impl<S: Kv> Engine<S> {
     }
 
     pub(crate) fn claim(&self, claim: &Claim, now: Timestamp) -> Result<Claimed> {
+        self.check(now)?;
+        self.start(&claim.visit_type, now)?;
         self.write(now, |t, ctx| visits::claim(t, ctx, claim))
     }
 
     pub(crate) fn peek(&self, claim: &Claim, now: Timestamp) -> Result<Claimed> {
         self.check(now)?;
+        self.start(&claim.visit_type, now)?;
         self.settle(now)?;
         let claimed = self.kv.rehearse(|t| {
             let mut ctx = Ctx::new(t, &self.options.policies, now)?;

@@ -9,7 +9,7 @@ use super::identity::{answering, former_urls};
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn};
 use super::parts;
-use super::place::{absorb, create, edit_wishes, facts, load, must_load, place, stats, will_load};
+use super::place::{absorb, create, edit_wishes, facts, load, must_load, observe, place, stats, will_load};
 use super::rows::{ListerRow, Listing, OriginRow};
 use super::seen::LastSeen;
 use super::sets::{self, Additions, Chunk};
@@ -266,6 +266,11 @@ fn import_one(
     if let Some(visits) = &origin.visits {
         import_visits(t, ctx, id, &mut row, visits)?;
     }
+    let told = |row: &OriginRow| row.listings.iter().filter_map(|l| l.last_update).max();
+    if told(&row).is_some() && (new || told(&row) != told(&before)) {
+        ctx.set_dated(t, lister)?;
+        observe(t, ctx, lister, id, &mut row)?;
+    }
     if new {
         members.add(id);
         feed.say(ChangeKind::New, id);
@@ -294,7 +299,7 @@ fn import_visits(
             Some(status) => {
                 let mut outcome = Outcome::new(VisitId(id), VisitToken(0), status, at);
                 outcome.snapshot.clone_from(&visits.last_snapshot);
-                observe_visit(&mut facts, &outcome, at);
+                observe_visit(&mut facts, &outcome, at, None);
             }
             None => {
                 facts.visits.last_visit = Some(at);
@@ -329,7 +334,7 @@ pub(crate) fn set_disabled(
                 _ => Disabled::new(now, reason),
             });
             if reason.is_none() {
-                w.by_failures = None;
+                (w.by_failures, w.hold_until) = (None, None);
             }
         });
         if reason.is_none()
@@ -343,6 +348,17 @@ pub(crate) fn set_disabled(
         }
     }
     Ok(known)
+}
+
+/// A listing was read to its end: origins of types whose policy goes by that are to be placed again,
+/// in batches. Tells whether there are such types.
+pub(crate) fn follow_listings(ctx: &mut Ctx<'_>) -> bool {
+    let follow = ctx.kinds().iter().filter(|k| k.policy.follows_listings());
+    let follow: Vec<u16> = follow.map(|k| k.number).collect();
+    for number in &follow {
+        ctx.edit_kind(*number, |row| row.replace_from = Some(0));
+    }
+    !follow.is_empty()
 }
 
 /// Places again what another policy placed, up to `limit` origins at a time. False when all is done.
@@ -359,9 +375,9 @@ pub(crate) fn replace(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, limit: usize) -> Res
             place(t, ctx, *id, &mut row)?;
         }
     }
-    let mut row = ctx.kind(number)?.row.clone();
-    row.replace_from = ids.last().filter(|_| ids.len() >= limit).map(|last| last + 1);
-    t.put(keys::TYPE, &K::new().u16(number), &super::rows::encode(&row)?)?;
+    ctx.edit_kind(number, |row| {
+        row.replace_from = ids.last().filter(|_| ids.len() >= limit).map(|last| last + 1);
+    });
     Ok(true)
 }
 

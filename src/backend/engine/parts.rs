@@ -229,6 +229,11 @@ pub(crate) fn finish(
             t.clear(keys::READING, &K::new().u32(part).u64(other))?;
         }
     }
+    for (origin, reading) in &mut new {
+        if old.get(origin).is_some_and(|before| reading.keep_date(before)) {
+            t.put(keys::READING, &keys::reading(part, in_force, *origin), &encode(reading)?)?;
+        }
+    }
     let first = row.generation.is_none();
     let mut affected: BTreeSet<u64> = BTreeSet::new();
     let dirty = work.dirty.remove(&part).unwrap_or_default();
@@ -271,7 +276,8 @@ fn refresh(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, work: &mut Work, origin: u64, f
     let update = newest.is_some() && listing.last_update != newest;
     if update {
         listing.last_update = newest;
-        observe(t, ctx, origin, &mut row)?;
+        ctx.set_dated(t, lister)?;
+        observe(t, ctx, lister, origin, &mut row)?;
         place(t, ctx, origin, &mut row)?;
     }
     if !new && work.touched.get(&origin).is_none_or(|t| *t == Touch::Unchanged) {

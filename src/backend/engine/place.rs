@@ -5,10 +5,12 @@ use std::ops::ControlFlow;
 use super::ctx::Ctx;
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, scan_prefix};
-use super::rows::{LeaseRow, Listing, OriginRow, Place, Visits, Wishes, corrupt, decode, encode};
+use super::rows::{
+    EvidenceRow, LeaseRow, Listing, OriginRow, Place, Visits, Wishes, corrupt, decode, encode,
+};
 use crate::backend::Result;
-use crate::model::{OriginKey, VisitStats, VisitType, digest128};
-use crate::policy::{self, Facts, Schedule, observe_listing, schedule};
+use crate::model::{OriginKey, Timestamp, VisitStats, VisitType, digest128};
+use crate::policy::{self, Facts, Memo, Schedule, observe_listing, schedule};
 
 pub(crate) fn digest(url: &str, visit_type: &str) -> [u8; 8] {
     // A visit type holds no space, so that no two pairs give the same text.
@@ -81,6 +83,7 @@ pub(crate) fn create(
         visit_type: number,
         listings: vec![listing],
         visits: None,
+        evidence: None,
         wishes: None,
         place: None,
     };
@@ -94,8 +97,9 @@ pub(crate) fn lease(t: &dyn KvRead, id: u64) -> Result<Option<LeaseRow>> {
 
 /// What a policy is told of an origin.
 pub(crate) fn facts(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow) -> Result<Facts> {
-    let visit_type = ctx.kind(row.visit_type)?.row.name.clone();
-    let seed = key_number(&row.url, &visit_type);
+    let kind = ctx.kind(row.visit_type)?;
+    let (seed, tag) = (key_number(&row.url, &kind.row.name), kind.tag);
+    let follows = kind.policy.follows_listings();
     let first_seen = row.listings.iter().map(|l| l.first_seen).min().unwrap_or(ctx.now);
     let mut facts = Facts::new(seed, first_seen);
     let live = || row.listings.iter().filter(|l| l.gone().is_none());
@@ -104,19 +108,46 @@ pub(crate) fn facts(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow)
         facts.gone = row.listings.iter().filter_map(Listing::gone).max_by_key(|g| g.at);
     }
     facts.last_update = row.listings.iter().filter_map(|l| l.last_update).max();
-    for listing in live() {
-        let evidence = ctx.evidence(t, listing.lister, id)?;
-        facts.last_listed = facts.last_listed.max(Some(listing.last_seen())).max(evidence);
-    }
+    let memo = row.visits.as_deref().and_then(|v| v.memo).filter(|(of, _)| *of == tag);
+    facts.memo = memo.map_or(Memo::default(), |(_, memo)| memo);
     facts.visits = stats(row);
+    facts.evidence = row.evidence.as_deref().map(EvidenceRow::evidence).unwrap_or_default();
+    let (mut dated, mut newest) = (None, None);
+    for listing in live() {
+        let looked = ctx.evidence(t, listing.lister, id)?.max(Some(listing.last_seen()));
+        facts.last_listed = facts.last_listed.max(looked);
+        if follows {
+            facts.last_finished = facts.last_finished.max(ctx.lister(t, listing.lister)?.last_finished);
+        }
+        if !ctx.dated(t, listing.lister)? {
+            continue;
+        }
+        if looked > dated {
+            dated = looked;
+            facts.trust.recall = ctx.trust(t, listing.lister)?.recall;
+        }
+        if listing.last_update > newest {
+            newest = listing.last_update;
+            facts.trust.precision = ctx.trust(t, listing.lister)?.precision;
+        }
+    }
     if let Some(wishes) = row.wishes.as_deref() {
         facts.requested_at = wishes.requested_at;
         facts.requested_by.clone_from(&wishes.requested_by);
         // What was signalled counts as a listing's word would: the newest change known.
         facts.last_update = facts.last_update.max(wishes.signalled_at);
         facts.hold_until = wishes.hold_until;
+        facts.hinted_at = wishes.hinted_at;
+        if wishes.hinted_at > newest {
+            facts.trust.precision = ctx.hint_trust(t, wishes.hinted_by)?.precision;
+        }
         facts.disabled_by_failures.clone_from(&wishes.by_failures);
         facts.disabled_by_hand.clone_from(&wishes.by_hand);
+    }
+    if let Some(looked) = dated {
+        // News is folded in where it is written: since then there was none.
+        let good = facts.last_good();
+        facts.evidence.listing(looked, None, good);
     }
     Ok(facts)
 }
@@ -137,7 +168,7 @@ pub(crate) fn stats(row: &OriginRow) -> VisitStats {
 
 /// Writes back what the folds of the policy changed.
 pub(crate) fn absorb(row: &mut OriginRow, facts: &Facts) {
-    let token = row.visits.as_deref().map_or(0, |v| v.token);
+    let (token, memo) = row.visits.as_deref().map_or((0, None), |v| (v.token, v.memo));
     let v = &facts.visits;
     let visits = Visits {
         last_visit: v.last_visit,
@@ -147,9 +178,13 @@ pub(crate) fn absorb(row: &mut OriginRow, facts: &Facts) {
         failures: v.failures_in_a_row,
         visits: v.visits,
         token,
+        memo,
     };
     row.visits = (visits != Visits::default()).then(|| Box::new(visits));
+    row.evidence = EvidenceRow::of(&facts.evidence);
     edit_wishes(row, |w| {
+        w.hinted_at = facts.hinted_at;
+        w.by_failures.clone_from(&facts.disabled_by_failures);
         w.requested_at = facts.requested_at;
         w.requested_by.clone_from(&facts.requested_by);
         w.hold_until = facts.hold_until;
@@ -172,44 +207,118 @@ pub(crate) fn listing_lifts_hold(row: &OriginRow, ctx: &Ctx<'_>) -> bool {
         && row.wishes.as_deref().is_some_and(|w| w.hold_until.is_some())
 }
 
-/// Folds in that an origin was listed: the facts over all its listers are what the row says.
-pub(crate) fn observe(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &mut OriginRow) -> Result<()> {
+/// Folds in that a lister listed an origin: the facts over all its listers are what the row says.
+pub(crate) fn observe(
+    t: &dyn KvRead,
+    ctx: &mut Ctx<'_>,
+    lister: u32,
+    id: u64,
+    row: &mut OriginRow,
+) -> Result<()> {
     let mut facts = facts(t, ctx, id, row)?;
-    let listing =
-        policy::Listing::new(ctx.now, facts.last_update).with_enabled(facts.enabled).with_gone(facts.gone);
+    let listing = policy::Listing::new(ctx.now, facts.last_update)
+        .with_enabled(facts.enabled)
+        .with_gone(facts.gone)
+        .with_dates(ctx.dated(t, lister)?);
     observe_listing(&mut facts, &listing);
     absorb(row, &facts);
     Ok(())
 }
 
-/// Where the gates and the policy put an origin.
-pub(crate) fn placement(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow) -> Result<Schedule> {
+/// Where the gates and the policy put an origin, and when it was last good.
+pub(crate) fn placement(
+    t: &dyn KvRead,
+    ctx: &mut Ctx<'_>,
+    id: u64,
+    row: &OriginRow,
+) -> Result<(Schedule, Option<Timestamp>)> {
     let facts = facts(t, ctx, id, row)?;
     let kind = ctx.kind(row.visit_type)?;
-    Ok(schedule(&*kind.policy, &facts, &kind.shared, ctx.now))
+    Ok((schedule(&*kind.policy, &facts, &kind.shared, ctx.now), facts.last_good()))
 }
 
 /// Places an origin anew and writes its row.
 pub(crate) fn place(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, id: u64, row: &mut OriginRow) -> Result<()> {
-    let new = match placement(t, ctx, id, row)? {
+    move_to(t, ctx, id, row, true)?;
+    write(t, id, row)
+}
+
+/// Places an origin whose visit has ended, and writes its row: it is in no queue.
+pub(crate) fn place_back(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, id: u64, row: &mut OriginRow) -> Result<()> {
+    move_to(t, ctx, id, row, false)?;
+    write(t, id, row)
+}
+
+/// Places an origin anew, and writes its row where that changed it.
+pub(crate) fn place_if_moved(
+    t: &mut dyn KvTxn,
+    ctx: &mut Ctx<'_>,
+    id: u64,
+    row: &mut OriginRow,
+) -> Result<()> {
+    let before = row.clone();
+    move_to(t, ctx, id, row, true)?;
+    if *row == before { Ok(()) } else { write(t, id, row) }
+}
+
+fn move_to(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, id: u64, row: &mut OriginRow, queued: bool) -> Result<()> {
+    let (schedule, good) = placement(t, ctx, id, row)?;
+    let new = match schedule {
         Schedule::Parked(_) => None,
-        Schedule::Waiting { place, not_before } => {
+        Schedule::Waiting { place, also, not_before } => {
             let until = not_before.as_micros();
+            let sooner = until > place.rank || also.is_some_and(|(_, rank)| until > rank);
             Some(Place {
                 lane: place.lane.0,
                 rank: place.rank,
-                waits: (not_before > ctx.now && until > place.rank).then_some(until),
+                also: also.map(|(lane, rank)| (lane.0, rank)),
+                waits: (not_before > ctx.now && sooner).then_some(until),
             })
         }
     };
-    let stays = row.place == new && new.is_none_or(|p| p.waits.is_none());
-    if !stays && (ctx.is_new(id) || t.get(keys::LEASE, &keys::of_u64(id))?.is_none()) {
-        unqueue(t, id, row)?;
+    ctx.count_waiting(row.visit_type, i64::from(new.is_some()) - i64::from(row.place.is_some()));
+    let stays = queued && row.place == new && new.is_none_or(|p| p.waits.is_none());
+    if !stays && (!queued || ctx.is_new(id) || t.get(keys::LEASE, &keys::of_u64(id))?.is_none()) {
+        if queued {
+            unqueue(t, id, row)?;
+        }
         row.place = new;
         enqueue(t, id, row)?;
     }
     row.place = new;
-    write(t, id, row)
+    index_stale(t, ctx, id, row, good)
+}
+
+/// Keeps the index of the origins of which a lister told a change that no good visit has looked for:
+/// they are placed again whenever it has looked again.
+fn index_stale(
+    t: &mut dyn KvTxn,
+    ctx: &Ctx<'_>,
+    id: u64,
+    row: &mut OriginRow,
+    good: Option<Timestamp>,
+) -> Result<()> {
+    let waits = row.place.is_some();
+    let mut key = None;
+    for i in 0..row.listings.len() {
+        let Some(listing) = row.listings.get_mut(i) else { continue };
+        let stale = waits
+            && listing.gone().is_none()
+            && good.is_some_and(|good| listing.last_update.is_some_and(|u| u > good));
+        if stale == listing.known_stale() {
+            continue;
+        }
+        listing.set_known_stale(stale);
+        let lister = listing.lister;
+        let digest = match key {
+            Some(digest) => digest,
+            None => digest(&row.url, &ctx.kind(row.visit_type)?.row.name),
+        };
+        key = Some(digest);
+        let entry = keys::stale(lister, digest, id);
+        if stale { t.put(keys::STALE, &entry, &[])? } else { t.delete(keys::STALE, &entry)? }
+    }
+    Ok(())
 }
 
 /// Writes an origin's row.
@@ -217,24 +326,40 @@ pub(crate) fn write(t: &mut dyn KvTxn, id: u64, row: &OriginRow) -> Result<()> {
     t.put(keys::ORIGIN, &keys::of_u64(id), &encode(row)?)
 }
 
-/// Puts an origin into the queue, at the place that its row says.
+/// Puts an origin into the queue, at the places that its row says.
 pub(crate) fn enqueue(t: &mut dyn KvTxn, id: u64, row: &OriginRow) -> Result<()> {
-    match row.place {
-        None => Ok(()),
-        Some(Place { lane, rank, waits: Some(until) }) => {
-            t.put(keys::WAIT, &keys::wait(row.visit_type, until, id), &K::new().u8(lane).i64(rank))
-        }
-        Some(Place { lane, rank, waits: None }) => {
-            t.put(keys::QUEUE, &keys::queue(row.visit_type, lane, rank, id), &[])
-        }
+    let Some(place) = row.place else { return Ok(()) };
+    if let Some(until) = place.waits {
+        let places = lanes_of(place).fold(K::new(), |k, (lane, rank)| k.u8(lane).i64(rank));
+        return t.put(keys::WAIT, &keys::wait(row.visit_type, until, id), &places);
     }
+    for (lane, rank) in lanes_of(place) {
+        t.put(keys::QUEUE, &keys::queue(row.visit_type, lane, rank, id), &[])?;
+    }
+    Ok(())
+}
+
+fn lanes_of(place: Place) -> impl Iterator<Item = (u8, i64)> {
+    std::iter::once((place.lane, place.rank)).chain(place.also)
+}
+
+/// Lets an origin that had to wait into its lanes.
+pub(crate) fn admit(t: &mut dyn KvTxn, visit_type: u16, id: u64, places: &[u8]) -> Result<()> {
+    let mut places = keys::Parts(places);
+    while !places.0.is_empty() {
+        let (lane, rank) = (places.u8(), places.i64());
+        t.put(keys::QUEUE, &keys::queue(visit_type, lane, rank, id), &[])?;
+    }
+    Ok(())
 }
 
 /// Takes an origin out of the queue.
 pub(crate) fn unqueue(t: &mut dyn KvTxn, id: u64, row: &OriginRow) -> Result<()> {
-    let Some(Place { lane, rank, waits }) = row.place else { return Ok(()) };
-    t.delete(keys::QUEUE, &keys::queue(row.visit_type, lane, rank, id))?;
-    match waits {
+    let Some(place) = row.place else { return Ok(()) };
+    for (lane, rank) in lanes_of(place) {
+        t.delete(keys::QUEUE, &keys::queue(row.visit_type, lane, rank, id))?;
+    }
+    match place.waits {
         Some(until) => t.delete(keys::WAIT, &keys::wait(row.visit_type, until, id)),
         None => Ok(()),
     }

@@ -96,11 +96,7 @@ impl RedbKv {
         let mut tail = self.tail.write().map_err(|_| panicked())?;
         match settled {
             Settled::Nothing => {}
-            Settled::Row(number, fresh) => {
-                tail.rows =
-                    if tail.rows.is_empty() { number..number + 1 } else { tail.rows.start..number + 1 };
-                tail.entries.extend(fresh);
-            }
+            Settled::Row(number, fresh) => tail.add(number, fresh),
             Settled::Spread => *tail = Tail::default(),
         }
         Ok(())
@@ -179,7 +175,8 @@ impl Writer<'_> {
             self.put(keys::TAIL, &keys::of_u64(number), &Tail::row_of(&fresh)?)?;
             return Ok(Settled::Row(number, fresh));
         }
-        for (key, value) in self.tail.entries.iter().filter(|(k, _)| !fresh.contains_key(*k)).chain(&fresh) {
+        // The fresh ones last: what they say of a key counts.
+        for (key, value) in self.tail.entries.iter().chain(&fresh) {
             match value {
                 Some(value) => self.table.insert(key.as_slice(), value.as_slice()).map_err(failed)?,
                 None => self.table.remove(key.as_slice()).map_err(failed)?,

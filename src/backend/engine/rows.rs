@@ -8,9 +8,10 @@ use crate::backend::{BackendError, BackendErrorKind, GapKind, PageDigest, Result
 use crate::model::{
     Artifact, ArtifactShape, Disabled, Gone, JsonObject, ListerRecord, Timestamp, VisitStatus,
 };
+use crate::policy::{Belief, Evidence, Memo, Signals};
 
 /// The form of all rows. Raised when one changes; older ones are read as long as they can be.
-pub(crate) const FORM: u8 = 1;
+pub(crate) const FORM: u8 = 2;
 
 pub(crate) fn corrupt(what: impl Into<String>) -> BackendError {
     BackendError::new(BackendErrorKind::Corrupt, what)
@@ -30,7 +31,8 @@ pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
         Some((form, _)) if *form > FORM => {
             Err(BackendError::new(BackendErrorKind::Newer, format!("a row of form {form}")))
         }
-        _ => Err(corrupt("an empty row")),
+        Some((form, _)) => Err(corrupt(format!("a row of form {form}, written before the first release"))),
+        None => Err(corrupt("an empty row")),
     }
 }
 
@@ -53,8 +55,51 @@ pub(crate) struct OriginRow {
     /// another origin.
     pub(crate) listings: Vec<Listing>,
     pub(crate) visits: Option<Box<Visits>>,
+    pub(crate) evidence: Option<Box<EvidenceRow>>,
     pub(crate) wishes: Option<Box<Wishes>>,
     pub(crate) place: Option<Place>,
+}
+
+/// How often an origin changes, as far as is known. Times but the first are against it: small.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct EvidenceRow {
+    a: f32,
+    b: f32,
+    folded: Option<Timestamp>,
+    listed: Option<i64>,
+    last_change: Option<i64>,
+    first_signal: Option<i64>,
+}
+
+impl EvidenceRow {
+    /// None where there is nothing to keep.
+    pub(crate) fn of(evidence: &Evidence) -> Option<Box<Self>> {
+        if *evidence == Evidence::default() {
+            return None;
+        }
+        let base = evidence.folded.unwrap_or(Timestamp::EPOCH).as_micros();
+        let against = |t: Option<Timestamp>| t.map(|t| t.as_micros() - base);
+        Some(Box::new(Self {
+            a: evidence.belief.a,
+            b: evidence.belief.b,
+            folded: evidence.folded,
+            listed: against(evidence.listed),
+            last_change: against(evidence.last_change),
+            first_signal: against(evidence.first_signal),
+        }))
+    }
+
+    pub(crate) fn evidence(&self) -> Evidence {
+        let base = self.folded.unwrap_or(Timestamp::EPOCH).as_micros();
+        let at = |t: Option<i64>| t.map(|t| Timestamp::from_micros(base.saturating_add(t)));
+        Evidence {
+            belief: Belief::new(self.a, self.b),
+            folded: self.folded,
+            listed: at(self.listed),
+            last_change: at(self.last_change),
+            first_signal: at(self.first_signal),
+        }
+    }
 }
 
 /// What one lister says of an origin.
@@ -110,6 +155,7 @@ const ARCHIVED_SHIFT: u8 = 3;
 const IN_PARTS: u16 = 1 << 5;
 const MIRROR_SHIFT: u8 = 6;
 const EMPTY_SHIFT: u8 = 8;
+const KNOWN_STALE: u16 = 1 << 10;
 
 impl Listing {
     pub(crate) fn new(lister: u32, first_seen: Timestamp) -> Self {
@@ -145,6 +191,15 @@ impl Listing {
 
     pub(crate) fn set_in_parts(&mut self) {
         self.flags |= IN_PARTS;
+    }
+
+    /// Whether the index of known-stale origins has it.
+    pub(crate) fn known_stale(&self) -> bool {
+        self.flags & KNOWN_STALE != 0
+    }
+
+    pub(crate) fn set_known_stale(&mut self, stale: bool) {
+        self.flags = if stale { self.flags | KNOWN_STALE } else { self.flags & !KNOWN_STALE };
     }
 
     pub(crate) fn is_fork(&self) -> Option<bool> {
@@ -239,6 +294,8 @@ pub(crate) struct Visits {
     pub(crate) visits: u64,
     /// The token of the last outcome taken.
     pub(crate) token: u64,
+    /// What the policy of that tag keeps for itself.
+    pub(crate) memo: Option<(u32, Memo)>,
 }
 
 /// What few origins have.
@@ -249,6 +306,9 @@ pub(crate) struct Wishes {
     /// The newest change that somebody else than a lister told of.
     pub(crate) signalled_at: Option<Timestamp>,
     pub(crate) hold_until: Option<Timestamp>,
+    pub(crate) hinted_at: Option<Timestamp>,
+    /// Who hinted.
+    pub(crate) hinted_by: u32,
     pub(crate) by_failures: Option<Disabled>,
     pub(crate) by_hand: Option<Disabled>,
 }
@@ -258,7 +318,9 @@ pub(crate) struct Wishes {
 pub(crate) struct Place {
     pub(crate) lane: u8,
     pub(crate) rank: i64,
-    /// Kept out of the lane until then.
+    /// Another lane, and the rank in it.
+    pub(crate) also: Option<(u8, i64)>,
+    /// Kept out of the lanes until then.
     pub(crate) waits: Option<i64>,
 }
 
@@ -305,10 +367,46 @@ pub(crate) struct TypeRow {
     pub(crate) name: String,
     /// The policy by which its origins are placed.
     pub(crate) policy: String,
+    /// The form of that policy: the options that matter for a place.
+    pub(crate) form: String,
     /// Origins from this number on are still placed by another one.
     pub(crate) replace_from: Option<u64>,
     pub(crate) shared: Option<String>,
     pub(crate) credit: Vec<f64>,
+    /// Visits that the guard is owed.
+    pub(crate) guarded: f64,
+    /// How many origins wait, or are being visited.
+    pub(crate) waiting: u64,
+}
+
+/// What a lister's news were worth.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct LedgerRow {
+    /// Whether it tells when upstream changed.
+    pub(crate) dated: bool,
+    pub(crate) signals: Signals,
+}
+
+#[cfg(feature = "postgres")]
+impl LedgerRow {
+    /// Adds what was counted since `before` to what others made of it meanwhile.
+    pub(crate) fn add_to(&mut self, there: Self, before: Self) {
+        let add = |there: u64, new: u64, before: u64| there.saturating_add(new.saturating_sub(before));
+        let (new, old, s) = (self.signals, before.signals, &mut self.signals);
+        s.told = add(there.signals.told, new.told, old.told);
+        s.borne_out = add(there.signals.borne_out, new.borne_out, old.borne_out);
+        s.found = add(there.signals.found, new.found, old.found);
+        s.foretold = add(there.signals.foretold, new.foretold, old.foretold);
+        self.dated |= there.dated;
+    }
+}
+
+/// How far the rolling sweep is.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub(crate) struct SweepRow {
+    pub(crate) at: Option<Timestamp>,
+    /// The last key seen, of the table of keys.
+    pub(crate) after: Vec<u8>,
 }
 
 /// A lease of a visit.
@@ -469,6 +567,17 @@ impl Reading {
                 Err(at) => self.artifacts.insert(at, piece),
             }
         }
+    }
+
+    /// Keeps the earlier date where all pieces are as they were: that an index was written anew
+    /// changed nothing of an origin in it. Tells whether this is so.
+    pub(crate) fn keep_date(&mut self, before: &Self) -> bool {
+        let same = !self.artifacts.is_empty() && self.artifacts == before.artifacts;
+        let keeps = same && before.last_update.is_some() && self.last_update != before.last_update;
+        if keeps {
+            self.last_update = before.last_update;
+        }
+        keeps
     }
 }
 

@@ -316,7 +316,11 @@ pub(crate) fn end(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, end: EndRun) -> Result<E
     }
     row.record.outcome = if complete { RunOutcome::Complete } else { RunOutcome::Partial };
     row.record.finished = Some(ctx.now);
+    let looked = lister.evidence_at;
     settle_lister(&mut lister, &row, complete, ctx.now);
+    if lister.evidence_at != looked {
+        super::sweep::look_again(t, row.lister)?;
+    }
     close(t, &row, true)?;
     let saw_all = complete && row.record.coverage == Coverage::All;
     let mut pruned = Pruned::default();

@@ -27,14 +27,19 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
-    /// Takes in a row, as it was written.
-    pub(crate) fn read_row(&mut self, number: u64, row: &[u8]) -> Result<()> {
+    /// Takes in the entries of a row.
+    pub(crate) fn add(&mut self, number: u64, entries: impl IntoIterator<Item = (Vec<u8>, Option<Vec<u8>>)>) {
         if self.rows.is_empty() {
             self.rows = number..number;
         }
         self.rows.end = number + 1;
-        let entries: Vec<(Vec<u8>, Option<Vec<u8>>)> = decode(row)?;
         self.entries.extend(entries);
+    }
+
+    /// Takes in a row, as it was written.
+    pub(crate) fn read_row(&mut self, number: u64, row: &[u8]) -> Result<()> {
+        let entries: Vec<(Vec<u8>, Option<Vec<u8>>)> = decode(row)?;
+        self.add(number, entries);
         Ok(())
     }
 

@@ -3,45 +3,32 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
+use super::choose::{Owed, Taken, choose};
 use super::ctx::{Ctx, last, lister_number, next_of, owner_number};
 use super::identity::joined;
 use super::keys::{self, K};
-use super::kv::{KvRead, KvTxn, after_prefix};
+use super::kv::{KvRead, KvTxn};
 use super::origins::lister_key;
 use super::parts;
-use super::place::{absorb, enqueue, facts, key_of, lease, load, must_load, place};
-use super::rows::{LeaseRow, OriginRow, TypeRow, decode, encode, to_json};
+use super::place::{
+    absorb, admit, enqueue, facts, key_of, lease, load, must_load, place, place_back, unqueue,
+};
+use super::rows::{LeaseRow, OriginRow, decode, encode, to_json};
+use super::sweep::{AT_ONCE, refresh};
 use crate::backend::{Claim, Claimed, Completed, Refusal, Result, Visit};
 use crate::model::{Outcome, Timestamp, VisitId, VisitToken};
-use crate::policy::{Facts, Lane, LaneSpec, Reason, Schedule, allocate, observe_visit, schedule};
-
-/// A claim looks at so many origins of a lane whose rank has not come, at most.
-const AHEAD: usize = 1000;
-
-/// An origin that may be handed out.
-struct Candidate {
-    rank: i64,
-    id: u64,
-}
-
-/// A candidate as it is handed out.
-struct Taken {
-    id: u64,
-    row: OriginRow,
-    rank: i64,
-    lane: Lane,
-    lane_name: String,
-    facts: Facts,
-    why: Reason,
-}
+use crate::policy::{Evidence, Facts, Memo, looked_since, observe_visit};
 
 /// Hands out visits.
 pub(crate) fn claim(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, claim: &Claim) -> Result<Claimed> {
-    sweep(t, ctx.now)?;
+    expire(t, ctx.now)?;
+    if ctx.sweeps {
+        refresh(t, ctx, AT_ONCE)?;
+    }
     let Some(kind) = ctx.kind_of(&claim.visit_type) else { return Ok(Claimed::default()) };
     let (number, policy) = (kind.number, std::sync::Arc::clone(&kind.policy));
-    let (mut type_row, mut shared) = (kind.row.clone(), kind.shared.clone());
-    let before = type_row.clone();
+    let mut owed = Owed { credit: kind.row.credit.clone(), guarded: kind.row.guarded };
+    let mut shared = kind.shared.clone();
     let lister = match &claim.lister {
         None => None,
         Some(key) => match lister_number(t, key)? {
@@ -50,8 +37,8 @@ pub(crate) fn claim(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, claim: &Claim) -> Resu
         },
     };
     wake(t, number, ctx.now)?;
-    let lanes = policy.gates().lanes(&*policy);
-    let taken = choose(t, ctx, number, &lanes, claim.count, lister, &mut type_row)?;
+    let lanes = policy.gates(&shared).lanes(&*policy);
+    let taken = choose(t, ctx, number, &lanes, claim.count, lister, &mut owed)?;
     let owner = owner_number(t, &claim.owner)?;
     let until = ctx.now.plus(claim.lease);
     let first = if taken.is_empty() { 0 } else { next_of(t, "visit", taken.len() as u64)? };
@@ -59,21 +46,23 @@ pub(crate) fn claim(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, claim: &Claim) -> Resu
     let mut visits = Vec::with_capacity(taken.len());
     for (token, taken) in (first..).zip(taken) {
         let row = LeaseRow { token, owner, since: ctx.now, until };
-        t.delete(keys::QUEUE, &keys::queue(number, taken.lane.0, taken.rank, taken.id))?;
+        unqueue(t, taken.id, &taken.row)?;
         t.put(keys::LEASE, &keys::of_u64(taken.id), &encode(&row)?)?;
         t.put(keys::DEADLINE, &keys::deadline(until.as_micros(), taken.id), &[])?;
-        let value = policy.value(&taken.facts, &shared, ctx.now);
         visits.push(visit(t, ctx, &taken, claim, VisitToken(token), Some(until))?);
-        learnt.push((taken.facts, value));
+        if taken.lane.is_policy() {
+            let value = policy.value(&taken.facts, &shared, ctx.now);
+            learnt.push((taken.facts, value));
+        }
     }
-    let known = shared.clone();
+    let known = shared.kept.clone();
     policy.learn(&mut shared, &learnt, ctx.now);
-    if shared != known {
-        type_row.shared = Some(to_json(&shared)?);
-    }
-    if type_row != before {
-        t.put(keys::TYPE, &K::new().u16(number), &encode(&type_row)?)?;
-    }
+    let kept = (shared.kept != known).then(|| to_json(&shared.kept)).transpose()?;
+    ctx.edit_kind(number, |row| {
+        row.credit = owed.credit;
+        row.guarded = owed.guarded;
+        row.shared = kept.or(row.shared.take());
+    });
     Ok(Claimed::new(visits))
 }
 
@@ -87,7 +76,7 @@ pub(crate) fn shown(mut claimed: Claimed) -> Claimed {
 }
 
 /// Puts back into the queue what no longer is anybody's.
-fn sweep(t: &mut dyn KvTxn, now: Timestamp) -> Result<()> {
+fn expire(t: &mut dyn KvTxn, now: Timestamp) -> Result<()> {
     let mut expired = Vec::new();
     let to = keys::deadline(now.as_micros().saturating_add(1), 0);
     t.scan(keys::DEADLINE, &[], Some(&to), &mut |key, _| {
@@ -111,146 +100,18 @@ fn wake(t: &mut dyn KvTxn, visit_type: u16, now: Timestamp) -> Result<()> {
     let mut ready = Vec::new();
     let to = keys::wait(visit_type, now.as_micros().saturating_add(1), 0);
     t.scan(keys::WAIT, &K::new().u16(visit_type), Some(&to), &mut |key, value| {
-        let mut place = keys::Parts(value);
-        ready.push((key.to_vec(), place.u8(), place.i64()));
+        ready.push((key.to_vec(), value.to_vec()));
         Ok(ControlFlow::Continue(()))
     })?;
-    for (key, lane, rank) in ready {
+    for (key, places) in ready {
         let mut parts = keys::Parts(&key);
         parts.u16();
         parts.i64();
         let id = parts.u64();
         t.delete(keys::WAIT, &key)?;
-        t.put(keys::QUEUE, &keys::queue(visit_type, lane, rank, id), &[])?;
+        admit(t, visit_type, id, &places)?;
     }
     Ok(())
-}
-
-/// Chooses what to hand out: what is due, shared out between the lanes, and then, as far as that
-/// does not suffice, what may be visited before it is due.
-fn choose(
-    t: &dyn KvRead,
-    ctx: &mut Ctx<'_>,
-    number: u16,
-    lanes: &[LaneSpec],
-    count: usize,
-    lister: Option<u32>,
-    type_row: &mut TypeRow,
-) -> Result<Vec<Taken>> {
-    let mut taken = Vec::new();
-    let mut due = Vec::with_capacity(lanes.len());
-    for lane in lanes {
-        due.push(head(t, number, lane.lane, ctx.now, count, lister)?);
-    }
-    let offers: Vec<_> = lanes.iter().zip(&due).map(|(l, c)| (l.share, c.len())).collect();
-    let shares = allocate(count, &offers, &mut type_row.credit);
-    for ((lane, candidates), share) in lanes.iter().zip(due).zip(shares) {
-        for candidate in candidates.into_iter().take(share) {
-            taken.extend(take(t, ctx, lane, &candidate)?);
-        }
-    }
-    let mut left = count.saturating_sub(taken.len());
-    if left == 0 {
-        return Ok(taken);
-    }
-    // Everything due is taken; nobody is owed anything for what is read ahead.
-    let mut ahead = Vec::with_capacity(lanes.len());
-    for lane in lanes {
-        let mut ready = Vec::new();
-        for candidate in tail(t, number, lane.lane, ctx.now, lister)? {
-            if ready.len() >= left {
-                break;
-            }
-            ready.extend(take(t, ctx, lane, &candidate)?);
-        }
-        ahead.push(ready);
-    }
-    let offers: Vec<_> = lanes.iter().zip(&ahead).map(|(l, c)| (l.share, c.len())).collect();
-    for (ready, share) in ahead.into_iter().zip(allocate(left, &offers, &mut Vec::new())) {
-        left -= share.min(left);
-        taken.extend(ready.into_iter().take(share));
-    }
-    Ok(taken)
-}
-
-fn listed_by(t: &dyn KvRead, id: u64, lister: Option<u32>) -> Result<bool> {
-    let Some(lister) = lister else { return Ok(true) };
-    let row = must_load(t, id)?;
-    Ok(row.listings.iter().any(|l| l.lister == lister && l.gone().is_none()))
-}
-
-fn candidate(key: &[u8]) -> Candidate {
-    let mut parts = keys::Parts(key);
-    parts.u16();
-    parts.u8();
-    Candidate { rank: parts.i64(), id: parts.u64() }
-}
-
-/// The first origins of a lane whose rank has come.
-fn head(
-    t: &dyn KvRead,
-    number: u16,
-    lane: Lane,
-    now: Timestamp,
-    count: usize,
-    lister: Option<u32>,
-) -> Result<Vec<Candidate>> {
-    let mut found = Vec::new();
-    if count == 0 {
-        return Ok(found);
-    }
-    let from = K::new().u16(number).u8(lane.0);
-    let to = keys::queue(number, lane.0, now.as_micros().saturating_add(1), 0);
-    t.scan(keys::QUEUE, &from, Some(&to), &mut |key, _| {
-        let candidate = candidate(key);
-        if listed_by(t, candidate.id, lister)? {
-            found.push(candidate);
-        }
-        Ok(if found.len() >= count { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    })?;
-    Ok(found)
-}
-
-/// The first origins of a lane whose rank is still to come.
-fn tail(
-    t: &dyn KvRead,
-    number: u16,
-    lane: Lane,
-    now: Timestamp,
-    lister: Option<u32>,
-) -> Result<Vec<Candidate>> {
-    let mut found = Vec::new();
-    let mut looked = 0;
-    let from = keys::queue(number, lane.0, now.as_micros().saturating_add(1), 0);
-    let to = after_prefix(&K::new().u16(number).u8(lane.0));
-    t.scan(keys::QUEUE, &from, to.as_deref(), &mut |key, _| {
-        looked += 1;
-        let candidate = candidate(key);
-        if listed_by(t, candidate.id, lister)? {
-            found.push(candidate);
-        }
-        Ok(if looked >= AHEAD { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    })?;
-    Ok(found)
-}
-
-/// A candidate as handed out; none where its time has not come.
-fn take(t: &dyn KvRead, ctx: &mut Ctx<'_>, lane: &LaneSpec, candidate: &Candidate) -> Result<Option<Taken>> {
-    let row = must_load(t, candidate.id)?;
-    let facts = facts(t, ctx, candidate.id, &row)?;
-    let kind = ctx.kind(row.visit_type)?;
-    match schedule(&*kind.policy, &facts, &kind.shared, ctx.now) {
-        Schedule::Waiting { place, not_before } if not_before <= ctx.now => Ok(Some(Taken {
-            id: candidate.id,
-            row,
-            rank: candidate.rank,
-            lane: lane.lane,
-            lane_name: lane.name.clone(),
-            facts,
-            why: place.why,
-        })),
-        _ => Ok(None),
-    }
 }
 
 /// A rank as a date, where it is one.
@@ -372,19 +233,59 @@ fn take_outcome(
         _ => None,
     };
     let changed = outcome.changed.or(differs);
-    observe_visit(&mut facts, outcome, lease.since);
+    count_news(t, ctx, id, &row, &facts, outcome, changed.filter(|_| !out_of_order))?;
+    let before = facts.clone();
+    observe_visit(&mut facts, outcome, lease.since, changed);
+    let kind = ctx.kind(row.visit_type)?;
+    if !out_of_order {
+        // The policy is told what was found out, not only what the worker said.
+        let told = Outcome { changed, ..outcome.clone() };
+        kind.policy.observe(&mut facts, &before, &told, &kind.shared);
+    }
     absorb(&mut row, &facts);
     if let Some(visits) = row.visits.as_deref_mut() {
         visits.token = outcome.token.0;
+        visits.memo = (facts.memo != Memo::default()).then_some((kind.tag, facts.memo));
     }
     t.delete(keys::LEASE, &keys::of_u64(claimed))?;
     t.delete(keys::DEADLINE, &keys::deadline(lease.until.as_micros(), claimed))?;
     if id == claimed {
         // It was leased, and so in no queue: its old place is not to be looked for.
-        row.place = None;
+        place_back(t, ctx, id, &mut row)?;
+    } else {
+        place(t, ctx, id, &mut row)?;
     }
-    place(t, ctx, id, &mut row)?;
     Ok(Completed::new(key_of(ctx, &row)?, changed, out_of_order))
+}
+
+/// Counts what a visit says of the news that its listers told before it.
+fn count_news(
+    t: &dyn KvRead,
+    ctx: &mut Ctx<'_>,
+    id: u64,
+    row: &OriginRow,
+    facts: &Facts,
+    outcome: &Outcome,
+    changed: Option<bool>,
+) -> Result<()> {
+    let (Some(good), Some(changed)) = (facts.last_good(), changed) else { return Ok(()) };
+    if !outcome.status.archived_something() {
+        return Ok(());
+    }
+    if let Some(wishes) = row.wishes.as_deref().filter(|w| w.hinted_at > Some(good)) {
+        ctx.count_hint(t, wishes.hinted_by, changed)?;
+    }
+    for listing in row.listings.iter().filter(|l| l.gone().is_none()) {
+        if !ctx.dated(t, listing.lister)? {
+            continue;
+        }
+        let looked = ctx.evidence(t, listing.lister, id)?.max(Some(listing.last_seen()));
+        let looked = looked.max(facts.evidence.listed.filter(|_| row.listings.len() == 1));
+        let told = Evidence::credible(listing.last_update, looked).is_some_and(|u| u > good);
+        let looked = looked_since(looked, good);
+        ctx.count_news(t, listing.lister, |s| s.count(told, looked, changed))?;
+    }
+    Ok(())
 }
 
 /// The lease rows, by origin.

@@ -6,7 +6,7 @@
 //! was put there since. The head is looked at again when a lease has ended, and when the time since it
 //! was looked at last exceeds twenty times what that took.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use super::db::Db;
 use super::known::Known;
@@ -14,7 +14,7 @@ use super::origin;
 use super::save::Writes;
 use super::sql::{Time, failed, signed};
 use crate::backend::Result;
-use crate::backend::engine::keys::{self, Parts};
+use crate::backend::engine::keys::{self, K, Parts};
 use crate::backend::engine::rows::{TypeRow, decode};
 use crate::model::{Timestamp, VisitType};
 use crate::policy::Lane;
@@ -78,20 +78,38 @@ async fn positions(db: &Db<'_>, number: u16, now: Timestamp) -> Result<Positions
     Ok(found)
 }
 
-/// Remembers how far the lanes have been handed out, and when their heads were looked at.
-pub(super) async fn end(db: &Db<'_>, known: &Known, writes: &Writes, now: Timestamp) -> Result<()> {
-    let mut last: HashMap<i32, (i64, i64)> = HashMap::new();
-    for key in writes.taken() {
+/// Remembers how far the lanes have been handed out, and when their heads were looked at: up to the
+/// first place that was seen and is still there.
+pub(super) async fn end(
+    db: &Db<'_>,
+    known: &Known,
+    writes: &Writes,
+    (number, from): (u16, &Positions),
+    now: Timestamp,
+) -> Result<()> {
+    let mut reached: BTreeMap<i32, Option<(i64, i64)>> =
+        known.heads.keys().map(|slot| (*slot, None)).collect();
+    let mut stopped = HashSet::new();
+    for (key, _) in known.under(keys::QUEUE, &K::new().u16(number)) {
         let mut parts = Parts(key);
         let (slot, rank) = (origin::slot(parts.u16(), parts.u8()), parts.i64());
+        let place = (rank, signed(parts.u64()));
+        if stopped.contains(&slot) || from.get(&slot).is_some_and(|from| place < *from) {
+            continue;
+        }
         // What was handed out before its time left others behind that are not ready.
-        if rank <= now.as_micros() {
-            let place = (rank, signed(parts.u64()));
-            last.entry(slot).and_modify(|l| *l = (*l).max(place)).or_insert(place);
+        if rank > now.as_micros() || !writes.took(key) {
+            stopped.insert(slot);
+        } else {
+            reached.insert(slot, Some(place));
         }
     }
-    for (slot, (rank, id)) in last {
+    for (slot, place) in reached {
         let looked = known.heads.get(&slot);
+        let Some((rank, id)) = place else {
+            db.run("delete from {s}.position where slot = $1", &[&slot]).await?;
+            continue;
+        };
         let sql = if looked.is_some() {
             "insert into {s}.position (slot, rank, id, head_at, head_micros) values ($1, $2, $3, $4, $5)
              on conflict (slot) do update set rank = excluded.rank, id = excluded.id,

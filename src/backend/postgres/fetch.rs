@@ -15,8 +15,10 @@ use super::table::of;
 use super::{seen, sql};
 use crate::backend::Result;
 use crate::backend::engine::keys::{self, K, Parts};
+use crate::backend::engine::kv::after_prefix;
 use crate::backend::engine::rows::{ChangeRow, LeaseRow, OriginRow, corrupt, encode};
 use crate::model::ListerKey;
+use crate::policy::Lane;
 
 /// The first range of a table brings so many entries; each further one twice as many.
 const AT_FIRST: u64 = 512;
@@ -42,16 +44,19 @@ struct Asked {
     counts: Vec<Unknown>,
 }
 
-/// All visit types: every transaction needs them.
-pub(super) async fn types(db: &Db<'_>, known: &mut Known) -> Result<()> {
+/// All visit types: every transaction needs them. Tells whether all origins are placed by the policy of
+/// now.
+pub(super) async fn types(db: &Db<'_>, known: &mut Known) -> Result<bool> {
     let sql = format!("select {} from {{s}}.visit_type t", of("t", Type::COLUMNS));
+    let mut settled = true;
     for row in db.rows(&sql, &[]).await? {
         let row = Type::read(&row).map_err(|e| sql::failed("reading visit types", e))?;
+        settled &= row.replace_from.is_none();
         let key = K::new().u16(row.id.cast_unsigned()).to_vec();
         known.put(keys::TYPE, key, Some(encode(&row.row())?));
     }
     known.whole(keys::TYPE, Vec::new(), None);
-    Ok(())
+    Ok(settled)
 }
 
 /// Gets all that is unknown.
@@ -62,6 +67,7 @@ pub(super) async fn all(db: &Db<'_>, known: &mut Known, hints: &Hints, unknown: 
             Unknown::Key(table, key) => asked.keys.entry(table).or_default().push(key),
             Unknown::Range(..) => asked.ranges.push(what),
             Unknown::Count(..) => asked.counts.push(what),
+            Unknown::Sample(visit_type, limit) => sample(db, known, visit_type, limit).await?,
         }
     }
     let mut entries = Vec::new();
@@ -112,7 +118,8 @@ async fn ranges(db: &Db<'_>, known: &mut Known, hints: &Hints, ranges: Vec<Unkno
     for range in ranges {
         let Unknown::Range(table, from, to) = range else { continue };
         match table {
-            keys::ORIGIN_KEY => found.push((from, to)),
+            keys::ORIGIN_KEY if to.is_some() => found.push((from, to)),
+            keys::ORIGIN_KEY => by_digest(db, known, from).await?,
             keys::QUEUE => queue(db, known, hints, from, to).await?,
             keys::ORIGIN => origins_from(db, known, from, to).await?,
             // Kept in step by statements of their own, before the engine runs.
@@ -218,6 +225,56 @@ async fn find(db: &Db<'_>, known: &mut Known, wanted: Vec<(Vec<u8>, Option<Vec<u
     Ok(())
 }
 
+/// So many origins are read at first of those in the order of their digests.
+const IN_TURN: u64 = 32;
+
+/// Origins in the order of their digests, from a key on.
+async fn by_digest(db: &Db<'_>, known: &mut Known, from: Vec<u8>) -> Result<()> {
+    let limit = next_size(known, keys::ORIGIN_KEY, IN_TURN);
+    // Where a range begins behind all that begin with something, its key is short.
+    let mut whole = from.clone();
+    whole.resize(from.len().max(8), 0);
+    let first = signed(keys::first_u64(&whole));
+    // Digests have no sign, numbers there do: the upper half of them comes first there.
+    let last = if first < 0 { -1 } else { i64::MAX };
+    let sql = format!(
+        "select {} from {{s}}.origin o where o.key between $1 and $2 order by o.key, o.twin limit $3",
+        origin_columns()
+    );
+    let rows = db.rows(&sql, &[&first, &last, &signed(limit)]).await?;
+    let all = (rows.len() as u64) < limit;
+    let found = learn(db, known, rows).await?;
+    let end = match found.last().and_then(|(id, _)| known.found_by.get(id).copied().flatten()) {
+        // Of those with the last digest there may be more.
+        Some((digest, _)) if !all && digest != first => Some(keys::of_u64(digest.cast_unsigned()).to_vec()),
+        Some((digest, _)) if !all => after_prefix(&keys::of_u64(digest.cast_unsigned())),
+        _ => after_prefix(&keys::of_u64(last.cast_unsigned())),
+    };
+    known.whole(keys::ORIGIN_KEY, from, end);
+    Ok(())
+}
+
+/// Origins of a visit type that wait, every so many in the order of the index of claims; those that
+/// wait in two lanes are taken in the one that is not the guard's.
+async fn sample(db: &Db<'_>, known: &mut Known, visit_type: u16, limit: usize) -> Result<()> {
+    let sql = "select id from (
+           select o.id, row_number() over (order by o.slot, o.rank, o.id) - 1 as n, count(*) over () as whole
+           from {s}.origin o
+           where o.slot between $1 and $2 and o.slot >= 0 and o.slot <> $3
+             and not exists (select from {s}.lease l where l.id = o.id)) waiting
+         where n % greatest((whole + $4 - 1) / $4, 1) = 0 order by n";
+    let (first, last) = (origin::slot(visit_type, 0), origin::waiting_slot(visit_type));
+    let guard = origin::slot(visit_type, Lane::GUARD.0);
+    let most = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut found = Vec::new();
+    for row in db.rows(sql, &[&first, &last, &guard, &most]).await? {
+        let id: i64 = row.try_get(0).map_err(|e| sql::failed("reading a sample", e))?;
+        found.push(id.cast_unsigned());
+    }
+    known.sample_is(visit_type, limit, found);
+    Ok(())
+}
+
 async fn origins_from(db: &Db<'_>, known: &mut Known, from: Vec<u8>, to: Option<Vec<u8>>) -> Result<()> {
     let limit = next_size(known, keys::ORIGIN, AT_FIRST * 2);
     let sql =
@@ -263,14 +320,20 @@ async fn queue(
         high = (parts.i64(), signed(parts.u64()));
     }
     let columns = origin_columns();
-    // The index is partial: a plan made without knowing the slot must see that it applies.
-    let sql = format!(
-        "select {columns} from {{s}}.origin o
-         where o.slot = $1 and o.slot >= 0 and (o.rank, o.id) >= ($2, $3) and (o.rank, o.id) < ($4, $5)
-           and not exists (select from {{s}}.lease l where l.id = o.id)
+    // The indexes are partial: a plan made without knowing the slot must see that they apply.
+    let free = "not exists (select from {s}.lease l where l.id = o.id)
            and ($7::int is null or o.lister = $7 or o.others > 0 and exists
-             (select from {{s}}.listing l where l.origin = o.id and l.lister = $7))
-         order by o.slot, o.rank, o.id limit $6"
+             (select from {s}.listing l where l.origin = o.id and l.lister = $7))";
+    let sql = format!(
+        "(select {columns}, o.rank as at from {{s}}.origin o
+         where o.slot = $1 and o.slot >= 0 and (o.rank, o.id) >= ($2, $3) and (o.rank, o.id) < ($4, $5)
+           and {free} order by o.slot, o.rank, o.id limit $6)
+         union all
+         (select {columns}, o.also_rank as at from {{s}}.origin o
+         where o.also_slot = $1 and o.also_slot >= 0 and o.next_lane is null
+           and (o.also_rank, o.id) >= ($2, $3) and (o.also_rank, o.id) < ($4, $5)
+           and {free} order by o.also_slot, o.also_rank, o.id limit $6)
+         order by at, id limit $6"
     );
     let params: [&(dyn ToSql + Sync); 7] =
         [&slot, &low.0, &low.1, &high.0, &high.1, &signed(limit), &hints.only];
@@ -282,8 +345,11 @@ async fn queue(
     }
     let all = (rows.len() as u64) < limit;
     let mut last = None;
-    for (id, row) in learn(db, known, rows).await? {
-        let rank = row.place.map_or(0, |p| p.rank);
+    let ranks: Vec<i64> = rows
+        .iter()
+        .map(|row| row.try_get("at").map_err(|e| sql::failed("reading a lane", e)))
+        .collect::<Result<_>>()?;
+    for ((id, _), rank) in learn(db, known, rows).await?.into_iter().zip(ranks) {
         let key = keys::queue(visit_type, lane, rank, id).to_vec();
         last = Some(after(&key));
         known.put(keys::QUEUE, key, Some(Vec::new()));
@@ -298,9 +364,13 @@ async fn counted(db: &Db<'_>, count: &Unknown) -> Result<u64> {
     let (mut from, mut to) = (Parts(from), Parts(to));
     let slot = origin::slot(from.u16(), from.u8());
     let (_, _) = (to.u16(), to.u8());
-    let sql = "select count(*) from (select from {s}.origin o
-         where o.slot = $1 and o.slot >= 0 and (o.rank, o.id) < ($2, $3)
-           and not exists (select from {s}.lease l where l.id = o.id) limit $4) ahead";
+    let sql = "select count(*) from (
+         (select from {s}.origin o where o.slot = $1 and o.slot >= 0 and (o.rank, o.id) < ($2, $3)
+           and not exists (select from {s}.lease l where l.id = o.id) limit $4)
+         union all
+         (select from {s}.origin o where o.also_slot = $1 and o.also_slot >= 0 and o.next_lane is null
+           and (o.also_rank, o.id) < ($2, $3)
+           and not exists (select from {s}.lease l where l.id = o.id) limit $4) limit $4) ahead";
     let params: [&(dyn ToSql + Sync); 4] = [&slot, &to.i64(), &signed(to.u64()), &signed(*limit)];
     let row = db.row(sql, &params).await?;
     Ok(row.try_get::<_, i64>(0).map_err(|e| sql::failed("counting", e))?.cast_unsigned())

@@ -27,6 +27,8 @@ pub(super) enum Unknown {
     Range(u8, Vec<u8>, Option<Vec<u8>>),
     /// How many entries a range has, up to a limit.
     Count(u8, Vec<u8>, Vec<u8>, u64),
+    /// Up to so many origins of a visit type that wait, from all over its lanes.
+    Sample(u16, usize),
 }
 
 /// An entry's value; none where there is no such entry.
@@ -77,6 +79,7 @@ pub(super) struct Known {
     tables: Vec<Table>,
     sequences: HashMap<Vec<u8>, Numbers>,
     counts: HashMap<Unknown, u64>,
+    samples: HashMap<(u16, usize), Vec<u64>>,
     /// The version of the row, as the server has it, of each origin and lease that is known.
     pub(super) versions: HashMap<(u8, u64), i64>,
     /// By what each origin is found.
@@ -94,6 +97,7 @@ impl Known {
             tables: std::iter::repeat_with(Table::default).take(TABLES).collect(),
             sequences: HashMap::new(),
             counts: HashMap::new(),
+            samples: HashMap::new(),
             versions: HashMap::new(),
             found_by: HashMap::new(),
             heads: HashMap::new(),
@@ -150,7 +154,8 @@ impl Known {
         let Some(Some(row)) = self.get(keys::ORIGIN, &keys::of_u64(id)) else { return Ok(false) };
         let place = decode::<OriginRow>(row)?.place;
         let leased = self.get(keys::LEASE, &keys::of_u64(id)).is_some_and(|lease| lease.is_some());
-        Ok(place == Some(Place { lane, rank, waits: None }) && !leased)
+        let here = |p: Place| (p.lane, p.rank) == (lane, rank) || p.also == Some((lane, rank));
+        Ok(!leased && place.is_some_and(|p| p.waits.is_none() && here(p)))
     }
 
     /// Entries under a prefix, as far as known.
@@ -166,6 +171,10 @@ impl Known {
 
     pub(super) fn count_is(&mut self, count: Unknown, n: u64) {
         self.counts.insert(count, n);
+    }
+
+    pub(super) fn sample_is(&mut self, visit_type: u16, limit: usize, origins: Vec<u64>) {
+        self.samples.insert((visit_type, limit), origins);
     }
 
     pub(super) fn sequence(&self, name: &[u8]) -> Option<Numbers> {
@@ -345,6 +354,14 @@ impl KvRead for Draft<'_> {
             }
         }
         Ok(n.min(limit))
+    }
+
+    fn sample(&self, visit_type: u16, limit: usize) -> Result<Option<Vec<u64>>> {
+        let found = self.known.samples.get(&(visit_type, limit)).cloned();
+        if found.is_none() {
+            self.miss(Unknown::Sample(visit_type, limit));
+        }
+        Ok(Some(found.unwrap_or_default()))
     }
 
     fn will_read(&self, table: u8, keys: &mut dyn Iterator<Item = Vec<u8>>) -> Result<()> {

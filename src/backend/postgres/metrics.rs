@@ -2,11 +2,11 @@
 
 use super::db::Db;
 use super::origin;
-use super::sql::{Time, failed};
-use crate::backend::engine::rows::corrupt;
+use super::sql::{Json, Time, failed};
+use crate::backend::engine::rows::{corrupt, from_json};
 use crate::backend::{LaneLoad, Metrics, Result};
 use crate::model::{ListerKey, Timestamp, VisitType};
-use crate::policy::Policy;
+use crate::policy::{Policy, Shared};
 
 fn count(row: &tokio_postgres::Row, column: &str) -> Result<u64> {
     let n: i64 = row.try_get(column).map_err(|e| failed("reading counts", e))?;
@@ -75,22 +75,29 @@ pub(super) async fn lanes(
     now: Timestamp,
 ) -> Result<Vec<LaneLoad>> {
     let reading = |e| failed("reading counts", e);
-    let rows = db.rows("select id from {s}.visit_type where name = $1", &[&visit_type.as_str()]).await?;
+    let sql = "select id, shared, waiting from {s}.visit_type where name = $1";
+    let rows = db.rows(sql, &[&visit_type.as_str()]).await?;
     let Some(row) = rows.first() else { return Ok(Vec::new()) };
-    let number = row.try_get::<_, i16>(0).map_err(reading)?.cast_unsigned();
+    let number = row.try_get::<_, i16>("id").map_err(reading)?.cast_unsigned();
+    let kept: Option<Json> = row.try_get("shared").map_err(reading)?;
+    let kept = kept.map_or(Ok(serde_json::Value::Null), |kept| from_json(&kept.0))?;
+    let shared = Shared::new(kept, count(row, "waiting")?);
     let mut loads: Vec<LaneLoad> = policy
-        .gates()
+        .gates(&shared)
         .lanes(policy)
         .into_iter()
         .map(|spec| LaneLoad::new(spec.lane, spec.name, spec.share))
         .collect();
     // Each lane is a stretch of the index; those who wait for their time are another one.
-    let sql = "select coalesce(o.next_lane, o.slot & 255) as lane, count(*) as waiting,
-                 count(*) filter (where coalesce(o.next_rank, o.rank) <= $3) as due
-               from {s}.origin o
-               where o.slot >= 0 and o.slot between $1 and $2
-                 and not exists (select from {s}.lease l where l.id = o.id)
-               group by 1";
+    let sql = "with waiting as (
+                 select o.id, coalesce(o.next_lane, o.slot & 255) as lane, coalesce(o.next_rank, o.rank) as rank,
+                        o.also_slot & 255 as also_lane, o.also_rank from {s}.origin o
+                 where o.slot >= 0 and o.slot between $1 and $2
+                   and not exists (select from {s}.lease l where l.id = o.id)),
+               places as (
+                 select lane, rank from waiting union all
+                 select also_lane, also_rank from waiting where also_lane is not null)
+               select lane, count(*) as waiting, count(*) filter (where rank <= $3) as due from places group by 1";
     let (first, last) = (origin::slot(number, 0), origin::waiting_slot(number));
     for row in db.rows(sql, &[&first, &last, &now.as_micros()]).await? {
         let lane: i32 = row.try_get("lane").map_err(reading)?;

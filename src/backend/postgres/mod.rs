@@ -38,7 +38,6 @@ mod work;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
 
 pub use deadpool_postgres::Pool;
@@ -139,8 +138,6 @@ pub struct PostgresStore {
     pool: Pool,
     schema: Schema,
     options: StoreOptions,
-    /// Whether every origin is placed by the policy of now.
-    settled: Arc<AtomicBool>,
     /// The listers of runs.
     runs: Arc<Mutex<HashMap<u64, uuid::Uuid>>>,
 }
@@ -210,18 +207,11 @@ impl PostgresStore {
             let what = format!("a schema is named by up to 63 of a-z, 0-9 and _, not {name:?}");
             return Err(BackendError::new(BackendErrorKind::Unavailable, what));
         }
-        Ok(Self {
-            pool,
-            schema: Schema::new(name),
-            options: options.store.clone(),
-            settled: Arc::new(AtomicBool::new(true)),
-            runs: Arc::default(),
-        })
+        Ok(Self { pool, schema: Schema::new(name), options: options.store.clone(), runs: Arc::default() })
     }
 
-    /// Notes which visit types were placed by a policy of another name.
+    /// Notes which visit types were placed by a policy of another name, or with other options.
     async fn compare_policies(&self) -> Result<()> {
-        use std::sync::atomic::Ordering;
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(|e| sql::failed("beginning a transaction", e))?;
         let db = Db { tx: &tx, schema: &self.schema };
@@ -230,16 +220,15 @@ impl PostgresStore {
         for row in db.rows(&sql, &[]).await? {
             let row = rows::Type::read(&row).map_err(|e| sql::failed("reading visit types", e))?;
             let number = row.id;
-            let TypeRow { name, policy, mut replace_from, .. } = row.row();
-            let now = self.options.policies.of(&name).name();
-            if now != policy {
-                replace_from = Some(0);
-                let sql = "update {s}.visit_type
-                           set policy = $2, replace_from = 0, credit = '{}', shared = null where id = $1";
-                db.run(sql, &[&number, &now]).await?;
-            }
-            if replace_from.is_some() {
-                self.settled.store(false, Ordering::Release);
+            let TypeRow { name, policy, form, .. } = row.row();
+            let now = self.options.policies.of(&name);
+            if now.name() != policy {
+                let sql = "update {s}.visit_type set policy = $2, form = $3, replace_from = 0, credit = '{}',
+                             shared = null where id = $1";
+                db.run(sql, &[&number, &now.name(), &now.form()]).await?;
+            } else if now.form() != form {
+                let sql = "update {s}.visit_type set form = $2, replace_from = 0 where id = $1";
+                db.run(sql, &[&number, &now.form()]).await?;
             }
         }
         tx.commit().await.map_err(|e| sql::failed("committing", e))

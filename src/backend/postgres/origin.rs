@@ -5,8 +5,11 @@ use serde::{Deserialize, Serialize};
 use super::sql::{Json, Time, narrow, signed, text};
 use super::table::table;
 use crate::backend::Result;
-use crate::backend::engine::rows::{Listing, OriginRow, Place, Visits, corrupt, from_json, to_json};
+use crate::backend::engine::rows::{
+    EvidenceRow, Listing, OriginRow, Place, Visits, corrupt, from_json, to_json,
+};
 use crate::model::{Disabled, Gone, GoneReason, Timestamp, VisitStatus};
+use crate::policy::{Belief, Evidence, Memo};
 
 /// The lane of a slot in which origins wait for their time to come.
 const WAITING: i32 = 255;
@@ -24,6 +27,7 @@ table! {
         key: Option<i64> = INT8,
         rank: i64 = INT8,
         next_rank: Option<i64> = INT8,
+        also_rank: Option<i64> = INT8,
         first_seen: Time = TIMESTAMPTZ,
         last_seen: Time = TIMESTAMPTZ,
         last_update: Option<Time> = TIMESTAMPTZ,
@@ -31,12 +35,25 @@ table! {
         last_successful: Option<Time> = TIMESTAMPTZ,
         requested_at: Option<Time> = TIMESTAMPTZ,
         signalled_at: Option<Time> = TIMESTAMPTZ,
+        hinted_at: Option<Time> = TIMESTAMPTZ,
         hold_until: Option<Time> = TIMESTAMPTZ,
+        folded: Option<Time> = TIMESTAMPTZ,
+        listed: Option<Time> = TIMESTAMPTZ,
+        last_change: Option<Time> = TIMESTAMPTZ,
+        first_signal: Option<Time> = TIMESTAMPTZ,
         gone_at: Option<Time> = TIMESTAMPTZ,
         token: i64 = INT8,
         visits: i64 = INT8,
+        memo_at: Option<i64> = INT8,
+        belief_a: Option<f32> = FLOAT4,
+        belief_b: Option<f32> = FLOAT4,
+        memo_policy: Option<i32> = INT4,
+        memo_step: Option<i32> = INT4,
+        memo_count: Option<i32> = INT4,
+        hinted_by: Option<i32> = INT4,
         lister: i32 = INT4,
         slot: i32 = INT4,
+        also_slot: Option<i32> = INT4,
         failures: i32 = INT4,
         visit_type: i16 = INT2,
         twin: i16 = INT2,
@@ -129,13 +146,16 @@ pub(super) fn flat(id: u64, key: Key, row: &OriginRow) -> Result<(Origin, Vec<Ot
     // One that was put together with another has no lister any more; listers' numbers begin at one.
     let nobody = Listing::new(NOBODY, Timestamp::EPOCH);
     let (first, others) = row.listings.split_first().unwrap_or((&nobody, &[]));
+    let also = row.place.and_then(|p| p.also).map(|(lane, rank)| (slot(row.visit_type, lane), rank));
     let (slot, rank, next) = match row.place {
         None => (PARKED, 0, None),
-        Some(Place { lane, rank, waits: None }) => (slot(row.visit_type, lane), rank, None),
-        Some(Place { lane, rank, waits: Some(until) }) => {
+        Some(Place { lane, rank, waits: None, .. }) => (slot(row.visit_type, lane), rank, None),
+        Some(Place { lane, rank, waits: Some(until), .. }) => {
             (waiting_slot(row.visit_type), until, Some((i16::from(lane), rank)))
         }
     };
+    let evidence = row.evidence.as_deref().map(EvidenceRow::evidence);
+    let at = |of: fn(&Evidence) -> Option<Timestamp>| evidence.as_ref().and_then(of).map(Time);
     let visits = row.visits.as_deref().cloned().unwrap_or_default();
     let wishes = row.wishes.as_deref().cloned().unwrap_or_default();
     let stopped = Stopped { by_hand: wishes.by_hand, by_failures: wishes.by_failures };
@@ -161,6 +181,7 @@ pub(super) fn flat(id: u64, key: Key, row: &OriginRow) -> Result<(Origin, Vec<Ot
         key: key.map(|k| k.0),
         rank,
         next_rank: next.map(|n| n.1),
+        also_rank: also.map(|a| a.1),
         first_seen,
         last_seen,
         last_update,
@@ -168,12 +189,25 @@ pub(super) fn flat(id: u64, key: Key, row: &OriginRow) -> Result<(Origin, Vec<Ot
         last_successful: visits.last_successful.map(Time),
         requested_at: wishes.requested_at.map(Time),
         signalled_at: wishes.signalled_at.map(Time),
+        hinted_at: wishes.hinted_at.map(Time),
+        folded: at(|e| e.folded),
+        listed: at(|e| e.listed),
+        last_change: at(|e| e.last_change),
+        first_signal: at(|e| e.first_signal),
         hold_until: wishes.hold_until.map(Time),
         gone_at,
         token: signed(visits.token),
         visits: signed(visits.visits),
+        memo_at: visits.memo.map(|(_, memo)| memo.at),
+        belief_a: evidence.map(|e| e.belief.a),
+        belief_b: evidence.map(|e| e.belief.b),
+        memo_policy: visits.memo.map(|(tag, _)| tag.cast_signed()),
+        memo_step: visits.memo.map(|(_, memo)| memo.step),
+        memo_count: visits.memo.map(|(_, memo)| memo.count.cast_signed()),
+        hinted_by: (wishes.hinted_by != NOBODY).then(|| wishes.hinted_by.cast_signed()),
         lister,
         slot,
+        also_slot: also.map(|a| a.0),
         failures: narrow(u64::from(visits.failures)),
         visit_type: row.visit_type.cast_signed(),
         twin: key.map_or(0, |k| k.1),
@@ -231,10 +265,25 @@ pub(super) fn listing(row: Other) -> Result<Listing> {
 pub(super) fn row(origin: Origin) -> Result<OriginRow> {
     let visit_type = origin.visit_type.cast_unsigned();
     let lane = |n: i32| u8::try_from(n & 255).map_err(|_| corrupt("a slot without a lane"));
+    let also = origin.also_slot.zip(origin.also_rank);
+    let also = also.map(|(slot, rank)| Ok((lane(slot)?, rank))).transpose()?;
     let place = match origin.next_rank.zip(origin.next_lane) {
         _ if origin.slot < 0 => None,
-        Some((rank, next)) => Some(Place { lane: lane(next.into())?, rank, waits: Some(origin.rank) }),
-        None => Some(Place { lane: lane(origin.slot)?, rank: origin.rank, waits: None }),
+        Some((rank, next)) => Some(Place { lane: lane(next.into())?, rank, also, waits: Some(origin.rank) }),
+        None => Some(Place { lane: lane(origin.slot)?, rank: origin.rank, also, waits: None }),
+    };
+    let memo = origin.memo_policy.map(|tag| {
+        let count = origin.memo_count.unwrap_or(0).cast_unsigned();
+        let (at, step) = (origin.memo_at.unwrap_or(0), origin.memo_step.unwrap_or(0));
+        (tag.cast_unsigned(), Memo { at, step, count })
+    });
+    let belief = origin.belief_a.zip(origin.belief_b);
+    let evidence = Evidence {
+        belief: belief.map_or(Belief::default(), |(a, b)| Belief::new(a, b)),
+        folded: origin.folded.map(|t| t.0),
+        listed: origin.listed.map(|t| t.0),
+        last_change: origin.last_change.map(|t| t.0),
+        first_signal: origin.first_signal.map(|t| t.0),
     };
     let visits = Visits {
         last_visit: origin.last_visit.map(|t| t.0),
@@ -244,6 +293,7 @@ pub(super) fn row(origin: Origin) -> Result<OriginRow> {
         failures: origin.failures.cast_unsigned(),
         visits: origin.visits.cast_unsigned(),
         token: origin.token.cast_unsigned(),
+        memo,
     };
     let stopped: Stopped = origin.disabled.as_ref().map_or(Ok(Stopped::default()), |j| from_json(&j.0))?;
     let first = listing(Other {
@@ -265,6 +315,7 @@ pub(super) fn row(origin: Origin) -> Result<OriginRow> {
         visit_type,
         listings: if origin.lister == 0 { Vec::new() } else { vec![first] },
         visits: (visits != Visits::default()).then(|| Box::new(visits)),
+        evidence: EvidenceRow::of(&evidence),
         wishes: None,
         place,
     };
@@ -272,6 +323,8 @@ pub(super) fn row(origin: Origin) -> Result<OriginRow> {
         w.requested_at = origin.requested_at.map(|t| t.0);
         w.requested_by = origin.requested_by;
         w.signalled_at = origin.signalled_at.map(|t| t.0);
+        w.hinted_at = origin.hinted_at.map(|t| t.0);
+        w.hinted_by = origin.hinted_by.map_or(NOBODY, i32::cast_unsigned);
         w.hold_until = origin.hold_until.map(|t| t.0);
         w.by_hand = stopped.by_hand;
         w.by_failures = stopped.by_failures;
@@ -319,24 +372,36 @@ mod tests {
                 visits: 12,
                 token: 99,
                 last_successful: None,
+                memo: Some((u32::MAX, Memo { at: -1, step: -2, count: u32::MAX })),
             })),
+            evidence: EvidenceRow::of(&Evidence {
+                belief: Belief::new(0.3, 1e-7),
+                folded: Some(at(7)),
+                listed: Some(at(8)),
+                last_change: Some(at(-9)),
+                first_signal: None,
+            }),
             wishes: None,
-            place: Some(Place { lane: 2, rank: -7, waits: Some(44) }),
+            place: Some(Place { lane: 2, rank: -7, also: Some((1, i64::MIN)), waits: Some(44) }),
         };
         crate::backend::engine::place::edit_wishes(&mut full, |w| {
             w.by_hand = Some(Disabled::new(at(5), "no"));
             w.hold_until = Some(at(8));
             w.requested_by = Some("me".to_owned());
             w.signalled_at = Some(at(6));
+            w.hinted_at = Some(at(7));
+            w.hinted_by = 12;
         });
         let mut bare = full.clone();
-        (bare.visits, bare.wishes, bare.place) = (None, None, None);
+        (bare.visits, bare.evidence, bare.wishes, bare.place) = (None, None, None, None);
         bare.listings.truncate(1);
         let mut queued = bare.clone();
-        queued.place = Some(Place { lane: 0, rank: i64::MIN, waits: None });
+        queued.place = Some(Place { lane: 0, rank: i64::MIN, also: None, waits: None });
+        let mut twice = bare.clone();
+        twice.place = Some(Place { lane: 16, rank: 5, also: Some((1, 4)), waits: None });
         let mut joined = bare.clone();
         joined.listings.clear();
-        for known in [full, bare, queued, joined] {
+        for known in [full, bare, queued, twice, joined] {
             let (origin, others) = flat(5, Some((-3, 1)), &known).unwrap();
             assert_eq!(usize::try_from(origin.others).unwrap(), others.len());
             let mut back = row(origin).unwrap();

@@ -37,9 +37,12 @@ table! {
         id: i16 = INT2,
         name: String = TEXT,
         policy: String = TEXT,
+        form: String = TEXT,
         replace_from: Option<i64> = INT8,
         shared: Option<Json> = JSON,
         credit: Vec<f64> = FLOAT8_ARRAY,
+        guarded: f64 = FLOAT8,
+        waiting: i64 = INT8,
     }
 }
 
@@ -156,9 +159,12 @@ impl Type {
             id: number.cast_signed(),
             name: row.name,
             policy: text(&row.policy).into_owned(),
+            form: text(&row.form).into_owned(),
             replace_from: row.replace_from.map(signed),
             shared: row.shared.map(Json),
             credit: row.credit,
+            guarded: row.guarded,
+            waiting: signed(row.waiting),
         }
     }
 
@@ -166,9 +172,12 @@ impl Type {
         TypeRow {
             name: self.name,
             policy: self.policy,
+            form: self.form,
             replace_from: self.replace_from.map(i64::cast_unsigned),
             shared: self.shared.map(|s| s.0),
             credit: self.credit,
+            guarded: self.guarded,
+            waiting: u64::try_from(self.waiting).unwrap_or(0),
         }
     }
 }

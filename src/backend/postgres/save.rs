@@ -14,10 +14,12 @@ use super::table::{unnest, upsert};
 use crate::backend::Result;
 use crate::backend::engine::ctx::conflict;
 use crate::backend::engine::keys::{self, Parts};
-use crate::backend::engine::rows::{ChangeRow, LeaseRow, OriginRow, RunRow, TypeRow, corrupt, decode};
+use crate::backend::engine::rows::{
+    ChangeRow, LeaseRow, LedgerRow, OriginRow, RunRow, TypeRow, corrupt, decode, encode,
+};
 
 /// Tables whose rows have columns of their own, or that are no tables at all here.
-const APART: [u8; 15] = [
+const APART: [u8; 16] = [
     keys::META,
     keys::LISTER,
     keys::LISTER_ID,
@@ -33,6 +35,7 @@ const APART: [u8; 15] = [
     keys::RUN,
     keys::OPEN_RUN,
     keys::GAP,
+    keys::LEDGER,
 ];
 
 type Entries = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
@@ -57,10 +60,9 @@ impl Writes {
         self.tables.get(&table).into_iter().flatten().map(|(key, _)| keys::first_u64(key))
     }
 
-    /// The places in the queue that were taken.
-    pub(super) fn taken(&self) -> impl Iterator<Item = &[u8]> {
-        let queue = self.tables.get(&keys::QUEUE).into_iter().flatten();
-        queue.filter(|(_, there)| there.is_none()).map(|(key, _)| key.as_slice())
+    /// Whether a place in the queue was taken.
+    pub(super) fn took(&self, place: &[u8]) -> bool {
+        self.tables.get(&keys::QUEUE).and_then(|queue| queue.get(place)).is_some_and(Option::is_none)
     }
 
     /// Takes out what is as it was.
@@ -114,19 +116,21 @@ pub(super) async fn still_true(db: &Db<'_>, known: &Known, writes: &mut Writes) 
 /// Writes everything.
 pub(super) async fn all(db: &Db<'_>, known: &Known, mut writes: Writes) -> Result<()> {
     cleared(db, &writes.cleared).await?;
-    let types = writes.take(keys::TYPE);
-    visit_types(db, known, types).await?;
     listers(db, writes.take(keys::LISTER)).await?;
     origins(db, known, &mut writes).await?;
     leases(db, known, writes.take(keys::LEASE)).await?;
     runs(db, known, &mut writes).await?;
     gaps(db, writes.take(keys::GAP)).await?;
+    // What many count in comes last: nobody has to wait for it longer than a commit takes.
+    let (ledgers, types) = (writes.take(keys::LEDGER), writes.take(keys::TYPE));
     entries(db, &mut writes).await?;
     for (prefix, ids) in std::mem::take(&mut writes.seen) {
         if seen::add(db, &prefix, ids).await? {
             seen::put_together(db, &prefix).await?;
         }
     }
+    count_news(db, known, ledgers).await?;
+    visit_types(db, known, types).await?;
     changes(db, known, writes.take(keys::CHANGE)).await
 }
 
@@ -170,13 +174,41 @@ async fn visit_types(db: &Db<'_>, known: &Known, rows: Entries) -> Result<()> {
             db.run(&sql, &row.values()).await?;
             continue;
         };
-        if (&old.shared, &old.credit) != (&new.shared, &new.credit) {
-            let sql = "update {s}.visit_type set shared = $2, credit = $3 where id = $1";
-            db.run(sql, &[&row.id, &row.shared, &row.credit]).await?;
+        let owed = |row: &TypeRow| (row.credit.clone(), row.guarded.to_bits());
+        if old.shared != new.shared || owed(&old) != owed(&new) {
+            let sql = "update {s}.visit_type set shared = $2, credit = $3, guarded = $4 where id = $1";
+            db.run(sql, &[&row.id, &row.shared, &row.credit, &row.guarded]).await?;
         }
-        if (&old.policy, old.replace_from) != (&new.policy, new.replace_from) {
-            let sql = "update {s}.visit_type set policy = $2, replace_from = $3 where id = $1";
-            db.run(sql, &[&row.id, &row.policy, &row.replace_from]).await?;
+        if old.replace_from != new.replace_from {
+            let sql = "update {s}.visit_type set replace_from = $2 where id = $1";
+            db.run(sql, &[&row.id, &row.replace_from]).await?;
+        }
+        let more = signed(new.waiting) - signed(old.waiting);
+        if more != 0 {
+            let sql = "update {s}.visit_type set waiting = waiting + $2 where id = $1";
+            db.run(sql, &[&row.id, &more]).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What news were worth is counted by many at once: what this transaction counted is added to what is
+/// there by now.
+async fn count_news(db: &Db<'_>, known: &Known, rows: Entries) -> Result<()> {
+    let kind = i16::from(keys::LEDGER);
+    for (key, value) in rows {
+        let Some(value) = value else { continue };
+        let mut row: LedgerRow = decode(&value)?;
+        let sql =
+            "insert into {s}.entry (kind, key, value) values ($1, $2, $3) on conflict (kind, key) do nothing";
+        if db.run(sql, &[&kind, &key, &value]).await? == 0 {
+            let sql = "select value from {s}.entry where kind = $1 and key = $2 for update";
+            let there = db.row(sql, &[&kind, &key]).await?;
+            let there: Vec<u8> = there.try_get(0).map_err(|e| failed("reading counts", e))?;
+            let before = known.get(keys::LEDGER, &key).flatten().map(decode::<LedgerRow>).transpose()?;
+            row.add_to(decode(&there)?, before.unwrap_or_default());
+            let sql = "update {s}.entry set value = $3 where kind = $1 and key = $2";
+            db.run(sql, &[&kind, &key, &encode(&row)?]).await?;
         }
     }
     Ok(())

@@ -18,11 +18,12 @@ use crate::backend::engine::{
 use crate::backend::{
     Begun, Candidate, Change, ChangeToken, Claim, Claimed, Committed, Completed, EndRun, Ended, Explanation,
     Gap, GapQuery, Hint, Hinted, Imported, ImportedOrigin, LaneLoad, Metrics, MetricsStore, OriginPage,
-    OriginQuery, OriginStore, PageCommit, PageToken, PendingCursor, Refusal, Requested, Result, RunPlan,
-    RunQuery, RunRecord, RunStore, RunTicket, Validator, VisitRequest, VisitStore,
+    OriginQuery, OriginStore, PageCommit, PageToken, PendingCursor, Refusal, Requested, Result, RunOutcome,
+    RunPlan, RunQuery, RunRecord, RunStore, RunTicket, Validator, VisitRequest, VisitStore,
 };
 use crate::model::{
     ListerKey, ListerRecord, OriginKey, Outcome, Timestamp, VisitId, VisitStats, VisitToken, VisitType,
+    digest128,
 };
 use crate::transport::{LimitStore, Standing, TransportError};
 
@@ -102,7 +103,14 @@ impl RunStore for PostgresStore {
 
     async fn end_run(&self, end: EndRun, now: Timestamp) -> Result<Ended> {
         let plan = Plan { sets: true, no_leases: true, ..Plan::of_run(end.run.run.0) };
-        self.write(now, plan, |t, ctx| runs::end(t, ctx, end.clone())).await
+        self.write(now, plan, |t, ctx| {
+            let ended = runs::end(t, ctx, end.clone())?;
+            if ended.run.outcome == RunOutcome::Complete {
+                origins::follow_listings(ctx);
+            }
+            Ok(ended)
+        })
+        .await
     }
 
     async fn runs(&self, query: &RunQuery, limit: usize) -> Result<Vec<RunRecord>> {
@@ -127,7 +135,8 @@ impl LimitStore for PostgresStore {
         news: &[Standing],
         now: Timestamp,
     ) -> Result<(), TransportError> {
-        let kept = self.note(now, &Plan::of_host(host), &|t, _| standings::keep(t, host, news, now)).await;
+        let plan = Plan { unready: true, ..Plan::of_host(host) };
+        let kept = self.note(now, &plan, &|t, _| standings::keep(t, host, news, now)).await;
         kept.map_err(|e| unkept("kept", host, e))
     }
 }
@@ -188,6 +197,11 @@ impl PostgresStore {
         let mut plan = Plan { claim: Some(claim.visit_type.clone()), rehearsal, ..Plan::default() };
         plan.hints = Hints { batch: claim.count as u64, ..Hints::default() };
         plan.only = claim.lister.as_ref().map(|lister| lister.id().0);
+        plan.fetch = vec![
+            Unknown::Key(keys::SWEEP, Vec::new()),
+            Unknown::Range(keys::STALE_DUE, Vec::new(), None),
+            Unknown::Key(keys::OWNER_ID, digest128(claim.owner.as_bytes()).to_vec()),
+        ];
         self.write(now, plan, |t, ctx| leases::claim(t, ctx, claim)).await
     }
 }
@@ -240,7 +254,7 @@ impl VisitStore for PostgresStore {
 
     async fn explain(&self, origin: &OriginKey, now: Timestamp) -> Result<Option<Explanation>> {
         self.check(now)?;
-        self.settle(now).await?;
+        self.be_settled(now).await?;
         let fetch = of_keys(std::slice::from_ref(origin));
         self.read(now, fetch, |t, ctx| explain::explain(t, ctx, origin)).await
     }
@@ -250,7 +264,7 @@ impl VisitStore for PostgresStore {
 impl MetricsStore for PostgresStore {
     async fn metrics(&self, now: Timestamp) -> Result<Vec<Metrics>> {
         self.check(now)?;
-        self.settle(now).await?;
+        self.be_settled(now).await?;
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(|e| sql::failed("beginning to count", e))?;
         metrics::metrics(&Db { tx: &tx, schema: &self.schema }, now).await
@@ -258,7 +272,7 @@ impl MetricsStore for PostgresStore {
 
     async fn lanes(&self, visit_type: &VisitType, now: Timestamp) -> Result<Vec<LaneLoad>> {
         self.check(now)?;
-        self.settle(now).await?;
+        self.be_settled(now).await?;
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(|e| sql::failed("beginning to count", e))?;
         let policy = self.options.policies.of(visit_type.as_str());

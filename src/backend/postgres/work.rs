@@ -12,7 +12,7 @@ use super::sql::{collided, failed, lost};
 use super::{PostgresStore, claim, seen};
 use crate::backend::engine::ctx::Ctx;
 use crate::backend::engine::kv::{KvRead, KvTxn};
-use crate::backend::engine::{AT_ONCE, keys, origins};
+use crate::backend::engine::{AT_ONCE, keys, origins, sweep};
 use crate::backend::{BackendError, BackendErrorKind, Result};
 use crate::model::{ListerKey, Timestamp, VisitType, digest128};
 
@@ -48,6 +48,10 @@ pub(super) struct Plan {
     pub(super) sets: bool,
     /// Whether it only tells what would be.
     pub(super) rehearsal: bool,
+    /// Whether it is done even where origins are to be placed again first: by it, for one.
+    pub(super) unready: bool,
+    /// Whether it places origins again, as one at a time does.
+    pub(super) placing: bool,
 }
 
 impl Plan {
@@ -65,8 +69,18 @@ impl Plan {
     }
 }
 
+/// What is to be done before a transaction.
+pub(super) enum Unready {
+    /// A policy's origins are to be placed again.
+    Unsettled,
+    /// A policy wants to see a sample of them.
+    Unpriced,
+}
+
 /// How a transaction failed.
 enum Failure {
+    /// Something else is to be done first.
+    Unready(Unready),
     /// Nothing was kept, and it may work when it is done again.
     Again(BackendError),
     For(BackendError),
@@ -97,13 +111,31 @@ impl PostgresStore {
 
     /// After a change of policy, places every origin anew: in batches, each of them kept.
     pub(super) async fn settle(&self, now: Timestamp) -> Result<()> {
-        use std::sync::atomic::Ordering;
-        while !self.settled.load(Ordering::Acquire) {
-            let plan = Plan { no_leases: true, ..Plan::default() };
-            let more = self.attempts(now, &plan, &|t, ctx| origins::replace(t, ctx, AT_ONCE)).await?;
-            self.settled.store(!more, Ordering::Release);
-        }
+        let plan = Plan { no_leases: true, unready: true, placing: true, ..Plan::default() };
+        while self.note(now, &plan, &|t, ctx| origins::replace(t, ctx, AT_ONCE)).await? {}
         Ok(())
+    }
+
+    /// Before a read of what a change of policy changes.
+    pub(super) async fn be_settled(&self, now: Timestamp) -> Result<()> {
+        let client = self.client().await?;
+        let sql =
+            self.schema.sql("select exists (select from {s}.visit_type where replace_from is not null)");
+        let statement = client.prepare_cached(&sql).await.map_err(|e| failed("preparing a statement", e))?;
+        let asked = client.query_one(&statement, &[]).await.and_then(|row| row.try_get::<_, bool>(0));
+        drop(client);
+        if asked.map_err(|e| failed("reading visit types", e))? { self.settle(now).await } else { Ok(()) }
+    }
+
+    /// Lets the policy of a claim look at a sample of its origins.
+    async fn start(&self, now: Timestamp, plan: &Plan) -> Result<()> {
+        let Some(visit_type) = &plan.claim else { return Ok(()) };
+        let plan = Plan { unready: true, placing: true, ..Plan::default() };
+        let start = |t: &mut dyn KvTxn, ctx: &mut Ctx<'_>| match sweep::unsettled(ctx, visit_type) {
+            Some(number) => sweep::start(t, ctx, number),
+            None => Ok(()),
+        };
+        self.note(now, &plan, &start).await
     }
 
     /// Runs the engine in a transaction, and keeps what it writes.
@@ -114,8 +146,7 @@ impl PostgresStore {
         f: impl Fn(&mut dyn KvTxn, &mut Ctx<'_>) -> Result<R> + Send + Sync,
     ) -> Result<R> {
         self.check(now)?;
-        self.settle(now).await?;
-        self.attempts(now, &plan, &f).await
+        self.note(now, &plan, &f).await
     }
 
     /// As [`PostgresStore::write`], for what has a time of its own.
@@ -125,7 +156,13 @@ impl PostgresStore {
         plan: &Plan,
         f: &(dyn Fn(&mut dyn KvTxn, &mut Ctx<'_>) -> Result<R> + Send + Sync),
     ) -> Result<R> {
-        self.attempts(now, plan, f).await
+        loop {
+            match self.attempts(now, plan, f).await? {
+                Ok(result) => return Ok(result),
+                Err(Unready::Unsettled) => Box::pin(self.settle(now)).await?,
+                Err(Unready::Unpriced) => Box::pin(self.start(now, plan)).await?,
+            }
+        }
     }
 
     async fn attempts<R: Send>(
@@ -133,11 +170,12 @@ impl PostgresStore {
         now: Timestamp,
         plan: &Plan,
         f: &(dyn Fn(&mut dyn KvTxn, &mut Ctx<'_>) -> Result<R> + Send + Sync),
-    ) -> Result<R> {
+    ) -> Result<Result<R, Unready>> {
         let mut tried = 1;
         loop {
             match self.attempt(now, plan, f).await {
-                Ok(result) => return Ok(result),
+                Ok(result) => return Ok(Ok(result)),
+                Err(Failure::Unready(what)) => return Ok(Err(what)),
                 Err(Failure::For(error)) => return Err(error),
                 Err(Failure::Again(error)) if tried >= ATTEMPTS => return Err(error),
                 Err(Failure::Again(error)) => {
@@ -157,11 +195,14 @@ impl PostgresStore {
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(|e| failed("beginning a transaction", e))?;
         let db = Db { tx: &tx, schema: &self.schema };
-        self.prepare(&db, plan).await?;
+        let sweeps = self.prepare(&db, plan).await?;
         let mut known = Known::new();
         let (result, writes) = loop {
             known.no_leases = plan.no_leases;
-            fetch::types(&db, &mut known).await?;
+            let settled = fetch::types(&db, &mut known).await?;
+            if !plan.unready {
+                self.ready(&known, settled, plan, now)?;
+            }
             let mut hints = plan.hints.clone();
             let claimed = plan.claim.as_ref().map_or(Ok(None), |claim| claim::type_number(&known, claim))?;
             if let Some(only) = plan.only {
@@ -182,14 +223,14 @@ impl PostgresStore {
             if let Some((sequence, n)) = plan.reserve {
                 fetch::reserve(&db, &mut known, sequence, n).await?;
             }
-            let (result, mut writes) = self.until_known(&db, &mut known, &hints, now, f).await?;
+            let (result, mut writes) = self.until_known(&db, &mut known, &hints, (now, sweeps), f).await?;
             if plan.rehearsal {
                 tx.rollback().await.map_err(|e| failed("taking back a rehearsal", e))?;
                 return Ok(result);
             }
             if save::still_true(&db, &known, &mut writes).await? {
-                if plan.claim.is_some() && hints.only.is_none() {
-                    claim::end(&db, &known, &writes, now).await?;
+                if let Some(number) = claimed.filter(|_| hints.only.is_none()) {
+                    claim::end(&db, &known, &writes, (number, &hints.positions), now).await?;
                 }
                 break (result, writes);
             }
@@ -201,8 +242,22 @@ impl PostgresStore {
         Ok(result)
     }
 
-    /// Takes locks, each in a statement of its own: what comes after sees what others did before.
-    async fn prepare(&self, db: &Db<'_>, plan: &Plan) -> Result<()> {
+    /// Whether something else is to be done first.
+    fn ready(&self, known: &Known, settled: bool, plan: &Plan, now: Timestamp) -> Result<(), Failure> {
+        if !settled {
+            return Err(Failure::Unready(Unready::Unsettled));
+        }
+        let Some(visit_type) = &plan.claim else { return Ok(()) };
+        let ctx = Ctx::new(&Draft::new(known), &self.options.policies, now)?;
+        match sweep::unsettled(&ctx, visit_type) {
+            Some(_) => Err(Failure::Unready(Unready::Unpriced)),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes locks, each in a statement of its own: what comes after sees what others did before. Tells
+    /// whether this one is to place again what no new fact renews.
+    async fn prepare(&self, db: &Db<'_>, plan: &Plan) -> Result<bool> {
         db.tx.batch_execute(PLANS).await.map_err(|e| failed("preparing a transaction", e))?;
         let mut listers = plan.listers.clone();
         if let Some(run) = plan.run {
@@ -213,6 +268,7 @@ impl PostgresStore {
             locks.push(self.lock("claim", visit_type.as_str()));
         }
         locks.extend(plan.host.as_ref().map(|host| self.lock("host", host)));
+        locks.extend(plan.placing.then(|| self.lock("places", "")));
         locks.sort_unstable();
         locks.dedup();
         for lock in locks {
@@ -227,7 +283,11 @@ impl PostgresStore {
                 }
             }
         }
-        Ok(())
+        if plan.claim.is_none() {
+            return Ok(false);
+        }
+        let row = db.row("select pg_try_advisory_xact_lock($1)", &[&self.lock("sweep", "")]).await?;
+        row.try_get(0).map_err(|e| failed("taking a lock", e))
     }
 
     /// The lister of a run. It never changes, and so is remembered.
@@ -250,13 +310,14 @@ impl PostgresStore {
         db: &Db<'_>,
         known: &mut Known,
         hints: &Hints,
-        now: Timestamp,
+        (now, sweeps): (Timestamp, bool),
         f: &(dyn Fn(&mut dyn KvTxn, &mut Ctx<'_>) -> Result<R> + Send + Sync),
     ) -> Result<(R, Writes)> {
         loop {
             let next = {
                 let mut draft = Draft::new(known);
                 let result = Ctx::new(&draft, &self.options.policies, now).and_then(|mut ctx| {
+                    ctx.sweeps = sweeps;
                     let result = f(&mut draft, &mut ctx)?;
                     ctx.finish(&mut draft)?;
                     Ok(result)
@@ -298,6 +359,8 @@ impl PostgresStore {
                 Ok(result) => return Ok(result),
                 Err(Failure::Again(_)) if tried < ATTEMPTS => tried += 1,
                 Err(Failure::Again(error) | Failure::For(error)) => return Err(error),
+                // Only writers look whether anything is to be done first.
+                Err(Failure::Unready(_)) => tried += 1,
             }
         }
     }

@@ -69,10 +69,47 @@ pub(crate) enum Command {
     Runs(RunsArgs),
     /// Known holes in listings.
     Gaps(GapsArgs),
-    /// What changed of listed origins, in the order of commits, as JSON lines.
+    /// Asks for a visit soon.
+    Request(RequestArgs),
+    /// Outside information: an origin changed. Without a URL, JSON lines {url, visit_type,
+    /// changed_at?, source?} from standard input.
+    Hint(HintArgs),
+    /// Stops an origin's visits, whatever its listers say.
+    Disable(DisableArgs),
+    /// Allows an origin's visits again that were stopped by hand or by failures.
+    Enable(EnableArgs),
+    /// What changed among the listed origins, in order: new, changed, gone, back, renamed.
     Changes(ChangesArgs),
+    /// How much there is, by lister and visit type.
+    Metrics(MetricsArgs),
     /// Creates or updates the schema of a PostgreSQL store, and tells its versions.
     Migrate,
+    /// Runs a policy over a world of origins, years in seconds: what it would keep current.
+    Simulate(SimulateArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SimulateArgs {
+    /// The world: JSON lines, gzipped or not; - for standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) world: PathBuf,
+    /// The policy: due[,objective=fresh|balanced|lag], swh_default, swh_dvcs, nutch, round_robin, oldest, or
+    /// classic,ORDER=SHARE[,ORDER=SHARE…].
+    #[arg(long, value_name = "POLICY[,KEY=VALUE…]")]
+    pub(crate) policy: String,
+    /// Visits, as a share of the world's changes.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub(crate) budget: f64,
+    /// Draws the run, a sweep of budgets and the baselines into one page.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) html: Option<PathBuf>,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(n) if n.is_finite() && n > 0.0 && n <= 1000.0 => Ok(n),
+        _ => Err("not a share: 0.2 is a fifth".to_owned()),
+    }
 }
 
 #[derive(Debug, Args)]
@@ -90,7 +127,8 @@ pub(crate) struct TourArgs {
 pub(crate) struct ListerArgs {
     /// The lister's name: `lamplighter listers` shows them all.
     pub(crate) lister: String,
-    /// Its arguments, and enable_origins=, max_pages= of the run.
+    /// Its arguments; enable_origins=, max_pages= of the run; and forks=, archived=, mirrors=, empty=,
+    /// each include, exclude or only: which of the listed origins are wanted.
     #[arg(value_name = "KEY=VALUE", value_parser = key_value)]
     pub(crate) arguments: Vec<(String, String)>,
 }
@@ -112,9 +150,10 @@ pub(crate) struct ListArgs {
     /// Requests at a time.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = at_least_one)]
     pub(crate) concurrency: usize,
-    /// Take what a complete listing no longer names for gone.
-    #[arg(long)]
-    pub(crate) prune: bool,
+    /// Take what a complete listing no longer names for gone. More than a fifth of all only when
+    /// listings have agreed for a week, or with --prune=force.
+    #[arg(long, value_name = "force", num_args = 0..=1, require_equals = true, default_missing_value = "guarded")]
+    pub(crate) prune: Option<PruneArg>,
     /// Make the first request only and tell what its answer says; nothing is stored.
     #[arg(long, conflicts_with_all = ["max_pages", "prune"])]
     pub(crate) dry_run: bool,
@@ -203,20 +242,90 @@ pub(crate) struct RunsArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct GapsArgs {
+    /// Ask for them again.
+    #[arg(long)]
+    pub(crate) retry: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RequestArgs {
+    /// The origin's URL, as listed now or before.
+    pub(crate) url: String,
+    /// How it is visited, where it is visited in several ways.
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) visit_type: Option<VisitType>,
+    /// Who asks, as shown.
+    #[arg(long, value_name = "NAME", default_value = "command line")]
+    pub(crate) by: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct HintArgs {
+    /// The origin's URL, as listed now or before.
+    pub(crate) url: Option<String>,
+    /// How it is visited, where it is visited in several ways.
+    #[arg(long, value_name = "TYPE", requires = "url")]
+    pub(crate) visit_type: Option<VisitType>,
+    /// When it changed. [default: now]
+    #[arg(long, value_name = "RFC3339")]
+    pub(crate) changed_at: Option<Timestamp3339>,
+    /// Who says so.
+    #[arg(long, value_name = "NAME", default_value = "command line")]
+    pub(crate) source: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DisableArgs {
+    /// The origin's URL, as listed now or before.
+    pub(crate) url: String,
+    /// Only this way of visiting it.
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) visit_type: Option<VisitType>,
+    /// Why, as shown.
+    #[arg(long, value_name = "TEXT", default_value = "by hand")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EnableArgs {
+    /// The origin's URL, as listed now or before.
+    pub(crate) url: String,
+    /// Only this way of visiting it.
+    #[arg(long, value_name = "TYPE")]
+    pub(crate) visit_type: Option<VisitType>,
+    /// Why: told again in the answer, and not kept.
+    #[arg(long, value_name = "TEXT", default_value = "by hand")]
+    pub(crate) reason: String,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct ChangesArgs {
-    /// Only those after this token.
+    /// Only what came after the change with this token.
     #[arg(long, value_name = "TOKEN", default_value_t = 0)]
     pub(crate) after: u64,
-    /// Wait for further ones, and go on until stopped.
+    /// Go on: show what comes, as it comes.
     #[arg(long)]
     pub(crate) follow: bool,
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct GapsArgs {
-    /// Ask for them again.
+pub(crate) struct MetricsArgs {
+    /// In the text format that Prometheus scrapes.
+    #[arg(long, conflicts_with = "json")]
+    pub(crate) prometheus: bool,
+    /// Show them again every few seconds.
     #[arg(long)]
-    pub(crate) retry: bool,
+    pub(crate) watch: bool,
+}
+
+/// How far pruning goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum PruneArg {
+    /// Not more than is believed.
+    Guarded,
+    /// However much it is.
+    Force,
 }
 
 /// A time on the command line.

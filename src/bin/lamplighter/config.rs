@@ -59,11 +59,12 @@ impl Config {
         })
     }
 
-    /// The credentials of a lister's instance: the configured ones, and those of the environment
-    /// variable `LAMPLIGHTER_TOKEN_<LISTER>` (several with commas between).
+    /// The credentials of a lister's instance: the configured ones (those of the whole instance where
+    /// a part of it has none of its own), and those of the environment variable `LAMPLIGHTER_TOKEN_<LISTER>` (several with commas between).
     pub(crate) fn secrets(&self, of: &ListerKey, env: impl Fn(&str) -> Option<String>) -> Vec<Secret> {
-        let configured =
-            self.credentials.get(&of.name).and_then(|i| i.get(&of.instance)).into_iter().flatten();
+        let instances = self.credentials.get(&of.name);
+        let configured = instances.and_then(|i| i.get(&of.instance).or_else(|| i.get(of.whole_instance())));
+        let configured = configured.into_iter().flatten();
         let mut secrets: Vec<Secret> = configured
             .map(|c| match &c.username {
                 Some(user) => Secret::of_user(user, c.password.clone()),
@@ -104,6 +105,28 @@ mod tests {
         let expected = [(None, "one"), (Some("bot"), "two"), (None, "three"), (None, "four")];
         assert_eq!(shown, expected.map(|(u, s)| (u.map(str::to_owned), s.to_owned())));
         assert!(config.secrets(&ListerKey::new("phorge", "elsewhere"), |_| None).is_empty());
+    }
+
+    #[test]
+    fn a_part_of_an_instance_has_the_credentials_of_the_whole_unless_it_has_its_own() {
+        let config = Config::parse(
+            r#"
+            contact = "ops@archive.example"
+            [[credentials.github.github]]
+            token = "whole"
+            [[credentials.github."github/org=own"]]
+            token = "own"
+            "#,
+        )
+        .unwrap_or_else(|e| panic!("{e}"));
+        let shown = |instance: &str| -> Vec<String> {
+            let secrets = config.secrets(&ListerKey::new("github", instance), |_| None);
+            secrets.into_iter().map(|s| s.secret.expose_secret().to_owned()).collect()
+        };
+        assert_eq!(shown("github/org=other"), ["whole"]);
+        assert_eq!(shown("github/org=own"), ["own"]);
+        assert_eq!(shown("github"), ["whole"]);
+        assert!(shown("else/org=own").is_empty());
     }
 
     #[test]

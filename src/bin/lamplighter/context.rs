@@ -113,6 +113,18 @@ impl Context {
         }
     }
 
+    /// The filled store, for one look: a file serves one process at a time, so whoever follows it lets
+    /// go in between. None while another process has it.
+    pub(crate) async fn glance(&self) -> Result<Option<Arc<dyn SchedulerBackend>>> {
+        match named(&self.store)? {
+            Place::File(path) if path.exists() => match FileStore::with_options(&path, self.options()) {
+                Err(e) if e.kind() == BackendErrorKind::Unavailable => Ok(None),
+                store => Ok(Some(Arc::new(store.map_err(without)?))),
+            },
+            _ => self.filled_store().await.map(Some),
+        }
+    }
+
     /// Creates the schema of a PostgreSQL store, or brings it up to date.
     pub(crate) async fn migrate(&self) -> Result<Versions> {
         match named(&self.store)? {

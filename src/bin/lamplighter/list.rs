@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use lamplighter::backend::{
-    EndRun, Gap, MemoryStore, NewState, RunOutcome, RunPlan, RunStore, SchedulerBackend,
+    EndRun, Gap, MemoryStore, NewState, Prune, RunOutcome, RunPlan, RunStore, SchedulerBackend,
 };
-use lamplighter::driver::{Driver, RunOptions, RunReport, StopHandle, SystemClock};
+use lamplighter::driver::{Driver, Filters, Keep, RunOptions, RunReport, StopHandle, SystemClock};
 use lamplighter::lister::{Built, Entry, Mode, Registry, Secret};
 use lamplighter::model::{JsonObject, ListerKey, Timestamp};
 use lamplighter::transport::{
@@ -18,7 +18,7 @@ use lamplighter::transport::{
 };
 use serde_json::{Value, json};
 
-use crate::args::{ListArgs, ListerArgs, RecordArgs};
+use crate::args::{ListArgs, ListerArgs, PruneArg, RecordArgs};
 use crate::client;
 use crate::context::Context;
 use crate::failure::{Done, Failure, Result, chain, one_line};
@@ -31,6 +31,7 @@ struct Asked {
     secrets: Vec<Secret>,
     enable_origins: bool,
     max_pages: Option<u64>,
+    filters: Filters,
 }
 
 impl Asked {
@@ -61,11 +62,15 @@ impl Asked {
     }
 
     fn of(entry: &Entry, given: &JsonObject, context: &Context) -> Result<Self> {
-        let built = entry.build(given)?;
+        let mut given = given.clone();
+        let (filters, said) = filters(&mut given)?;
+        let mut built = entry.build(&given)?;
+        // They belong to what is listed: a gap is asked for again with the filters of its run.
+        built.parameters.extend(said);
         let mut secrets = built.secrets.clone();
         secrets.extend(context.secrets(&built.source.key()));
         entry.check_credentials(secrets.len())?;
-        Ok(Self { built, secrets, enable_origins: true, max_pages: None })
+        Ok(Self { built, secrets, enable_origins: true, max_pages: None, filters })
     }
 
     fn key(&self) -> ListerKey {
@@ -76,8 +81,30 @@ impl Asked {
         RunOptions::default()
             .with_parameters(self.built.parameters.clone())
             .with_enable_origins(self.enable_origins)
+            .with_filters(self.filters)
             .with_max_pages(max_pages.or(self.max_pages))
     }
+}
+
+/// Takes the filters out of a lister's arguments: as the driver wants them, and as they were said.
+fn filters(given: &mut JsonObject) -> Result<(Filters, JsonObject)> {
+    let mut filters = Filters::default();
+    let mut said = JsonObject::new();
+    let all = [
+        ("forks", &mut filters.forks),
+        ("archived", &mut filters.archived),
+        ("mirrors", &mut filters.mirrors),
+        ("empty", &mut filters.empty),
+    ];
+    for (name, filter) in all {
+        let Some(value) = given.remove(name) else { continue };
+        let wanted = value.as_str().unwrap_or_default();
+        *filter = wanted.parse().map_err(|e| Failure::usage(format!("{name}: {e}")))?;
+        if *filter != Keep::Include {
+            said.insert(name.to_owned(), filter.as_str().into());
+        }
+    }
+    Ok((filters, said))
 }
 
 pub(crate) async fn list(args: &ListArgs, context: &mut Context) -> Result<Done> {
@@ -91,7 +118,11 @@ pub(crate) async fn list(args: &ListArgs, context: &mut Context) -> Result<Done>
         .options(args.max_pages)
         .with_full(args.full)
         .with_restart(args.restart)
-        .with_prune(args.prune)
+        .with_prune(match args.prune {
+            None => Prune::No,
+            Some(PruneArg::Guarded) => Prune::from(true),
+            Some(PruneArg::Force) => Prune::Force,
+        })
         .with_concurrency(args.concurrency);
     let driver = Driver::new(store, transport, Arc::clone(&context.clock));
     Ok(run(driver, &asked, options, context).await?.0)
@@ -210,9 +241,12 @@ pub(crate) fn report_json(report: &RunReport, seconds: f64) -> Value {
         "origins": report.origins(),
         "new": report.counts.new,
         "changed": report.counts.changed,
+        "renamed": report.counts.renamed,
         "unchanged": report.counts.unchanged,
         "gone": report.counts.gone,
+        "withheld": report.withheld,
         "skipped": report.skipped,
+        "filtered": report.filtered,
         "gaps": gaps,
         "state": report.state,
         "started": report.started,
@@ -237,6 +271,19 @@ fn report_lines(report: &RunReport) -> Vec<String> {
             report.skipped
         ),
     ];
+    if c.renamed > 0 {
+        lines.push(format!("{} under another URL than before", count(c.renamed, "origin")));
+    }
+    let filtered = report.filtered.all();
+    if filtered > 0 {
+        lines.push(format!("{} left out by filters", count(filtered, "origin")));
+    }
+    if report.withheld > 0 {
+        lines.push(format!(
+            "{} not seen and kept all the same: so many are not believed to be gone; --prune=force retires them",
+            count(report.withheld, "origin")
+        ));
+    }
     lines.extend(report.error.as_ref().map(|e| format!("error: {}", one_line(e))));
     lines.extend(report.gaps.iter().map(|g| format!("gap: {}", one_line(&g.reason))));
     lines

@@ -2,19 +2,22 @@
 //! it. `docs/stability.md` says what of it is stable.
 
 mod args;
-mod changes;
 mod client;
 mod config;
 mod context;
 mod failure;
+mod feed;
 mod import;
 mod list;
+mod migrate;
 mod output;
 mod progress;
 mod query;
 mod replay;
+mod simulate;
 mod tour;
 mod visits;
+mod wishes;
 
 use std::process::ExitCode;
 
@@ -75,8 +78,14 @@ async fn dispatch(command: &Command, context: &mut Context) -> Result<Done> {
         Command::Explain(args) => visits::explain(args, context).await,
         Command::Runs(args) => query::runs(args, context).await,
         Command::Gaps(args) => query::gaps(args, context).await,
-        Command::Changes(args) => changes::changes(args, context).await,
-        Command::Migrate => changes::migrate(context).await,
+        Command::Request(args) => wishes::request(args, context).await,
+        Command::Hint(args) => wishes::hint(args, context).await,
+        Command::Disable(args) => wishes::disable(args, context).await,
+        Command::Enable(args) => wishes::enable(args, context).await,
+        Command::Changes(args) => feed::changes(args, context).await,
+        Command::Metrics(args) => feed::metrics(args, context).await,
+        Command::Migrate => migrate::migrate(context).await,
+        Command::Simulate(args) => simulate::simulate(args, context).await,
     }
 }
 

@@ -227,19 +227,7 @@ pub(crate) async fn complete(context: &mut Context) -> Result<Done> {
 pub(crate) async fn explain(args: &ExplainArgs, context: &mut Context) -> Result<Done> {
     let store = context.filled_store().await?;
     let (listed_by, visit_types) = listers_of(&*store, &args.url).await?;
-    let visit_type = match (&args.visit_type, visit_types.as_slice()) {
-        (Some(given), _) => given.clone(),
-        (None, [only]) => only.clone(),
-        (None, []) => return Err(unknown(&args.url)),
-        (None, several) => {
-            let names: Vec<&str> = several.iter().map(VisitType::as_str).collect();
-            return Err(Failure::usage(format!(
-                "{} is visited in several ways ({}); name one with --visit-type",
-                args.url,
-                names.join(", ")
-            )));
-        }
-    };
+    let visit_type = one_type(&args.url, args.visit_type.as_ref(), &visit_types)?;
     let now = context.now();
     let key = OriginKey::new(&args.url, visit_type);
     let Some(explained) = store.explain(&key, now).await? else { return Err(unknown(&args.url)) };
@@ -252,9 +240,13 @@ pub(crate) async fn explain(args: &ExplainArgs, context: &mut Context) -> Result
                 .map(|(l, _)| json!({"lister": l.name, "instance": l.instance}))
                 .collect();
             object.insert("listed_by".to_owned(), listed.into());
+            object.insert("asked".to_owned(), args.url.clone().into());
         }
         context.out.json(&object)?;
     } else {
+        if explained.origin.url != args.url {
+            context.out.line(format!("{} has another URL now:", one_line(&args.url)))?;
+        }
         for line in explanation_lines(&explained, now) {
             context.out.line(line)?;
         }
@@ -262,26 +254,54 @@ pub(crate) async fn explain(args: &ExplainArgs, context: &mut Context) -> Result
     Ok(Done::Whole)
 }
 
-fn unknown(url: &str) -> Failure {
+pub(crate) fn unknown(url: &str) -> Failure {
     Failure::work(format!(
         "{} is not known to this store; `lamplighter origins --all --url PREFIX` shows what is",
         one_line(url)
     ))
 }
 
-/// Who lists a URL, and in which ways it is visited.
-async fn listers_of(
+/// The visit type that is given, or the only one that there is.
+fn one_type(url: &str, given: Option<&VisitType>, known: &[VisitType]) -> Result<VisitType> {
+    match (given, known) {
+        (Some(given), _) => Ok(given.clone()),
+        (None, [only]) => Ok(only.clone()),
+        (None, []) => Err(unknown(url)),
+        (None, several) => {
+            let names: Vec<&str> = several.iter().map(VisitType::as_str).collect();
+            Err(Failure::usage(format!(
+                "{} is visited in several ways ({}); name one with --visit-type",
+                one_line(url),
+                names.join(", ")
+            )))
+        }
+    }
+}
+
+/// The visit type that is given, or the only one of a URL.
+pub(crate) async fn the_visit_type(
+    store: &dyn SchedulerBackend,
+    url: &str,
+    given: Option<&VisitType>,
+) -> Result<VisitType> {
+    match given {
+        Some(given) => Ok(given.clone()),
+        None => one_type(url, None, &listers_of(store, url).await?.1),
+    }
+}
+
+/// Who lists what answers to a URL, and in which ways it is visited.
+pub(crate) async fn listers_of(
     store: &dyn SchedulerBackend,
     url: &str,
 ) -> Result<(Vec<(ListerKey, VisitType)>, Vec<VisitType>)> {
     let mut query = OriginQuery::everything();
-    query.url_prefix = Some(url.to_owned());
+    query.url = Some(url.to_owned());
     let mut found = Vec::new();
     let mut after = None;
     loop {
         let page = store.origins(&query, after, BATCH).await?;
-        let same = page.origins.into_iter().filter(|(_, o)| o.url == url);
-        found.extend(same.map(|(lister, o)| (lister, o.visit_type)));
+        found.extend(page.origins.into_iter().map(|(lister, o)| (lister, o.visit_type)));
         after = page.next;
         if after.is_none() {
             break;
@@ -312,6 +332,7 @@ pub(crate) fn explanation_json(explained: &Explanation, now: Timestamp) -> Value
         "ahead": explained.ahead,
         "earliest": explained.earliest,
         "lease": explained.lease,
+        "requested_by": explained.requested_by,
         "visits": explained.visits,
     })
 }

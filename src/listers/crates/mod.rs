@@ -240,8 +240,7 @@ pub(super) fn entry() -> Entry {
 }
 
 fn build(arguments: &Arguments) -> Result<Arc<dyn PageSource>, ConfigError> {
-    let required = |name: &str| arguments.url(name).ok_or_else(|| arguments.missing(format!("{name}=")));
-    let mut lister = Crates::new(&required("url")?, &required("static_url")?);
+    let mut lister = Crates::new(&arguments.required_url("url")?, &arguments.required_url("static_url")?);
     if let Some(instance) = arguments.text("instance") {
         lister = lister.with_instance(instance);
     }

@@ -2,12 +2,13 @@
 
 use std::cell::Cell;
 use std::cmp::Ordering;
-use std::io::{self, Read};
+use std::io::Read;
 use std::rc::Rc;
 
 use csv::ByteRecord;
 
 use crate::lister::ListerError;
+use crate::lister::archive::Budgeted;
 use crate::model::Timestamp;
 
 /// The longest row that is read: descriptions and readmes are in them.
@@ -67,7 +68,7 @@ pub(super) fn each_row(
     mut each: impl FnMut(&Row<'_>) -> Result<(), ListerError>,
 ) -> Result<(), ListerError> {
     let budget = Rc::new(Cell::new(LONGEST_ROW));
-    let inner = Limited { inner: contents, budget: Rc::clone(&budget) };
+    let inner = Budgeted::new(contents, &budget, "a row of more than 32 MiB");
     let mut reader = csv::ReaderBuilder::new().buffer_capacity(64 << 10).from_reader(inner);
     let broken = |e: csv::Error| ListerError::parse(format!("{what}: {e}")).with_source(e);
     let head = reader.byte_headers().map_err(broken)?;
@@ -87,23 +88,6 @@ pub(super) fn each_row(
             return Ok(());
         }
         each(&Row { what, record: &record, at: &at, columns })?;
-    }
-}
-
-struct Limited<R> {
-    inner: R,
-    budget: Rc<Cell<u64>>,
-}
-
-impl<R: Read> Read for Limited<R> {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        let left = self.budget.get();
-        if left == 0 {
-            return Err(io::Error::other("a row of more than 32 MiB"));
-        }
-        let read = self.inner.read(into)?;
-        self.budget.set(left.saturating_sub(read as u64));
-        Ok(read)
     }
 }
 

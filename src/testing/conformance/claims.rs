@@ -312,7 +312,7 @@ impl Policy for Three {
         Placement::new(Lane::policy(lane), rank, Reason::new("three", "by hash"))
     }
 
-    fn gates(&self) -> Gates {
+    fn gates(&self, _: &Shared) -> Gates {
         Gates { minimum_interval: Duration::ZERO, ..Gates::default() }
     }
 }
@@ -445,7 +445,7 @@ impl Policy for Counting {
     }
 
     fn place(&self, _: &Facts, shared: &Shared, _: Timestamp) -> Placement {
-        Placement::new(Lane::policy(0), 0, Reason::new("counting", shared.0.to_string()))
+        Placement::new(Lane::policy(0), 0, Reason::new("counting", shared.kept.to_string()))
     }
 
     fn value(&self, _: &Facts, _: &Shared, _: Timestamp) -> f64 {
@@ -453,8 +453,8 @@ impl Policy for Counting {
     }
 
     fn learn(&self, shared: &mut Shared, taken: &[(Facts, f64)], _: Timestamp) {
-        let before = shared.0.as_f64().unwrap_or(0.0);
-        shared.0 = json!(before + taken.iter().map(|t| t.1).sum::<f64>());
+        let before = shared.kept.as_f64().unwrap_or(0.0);
+        shared.kept = json!(before + taken.iter().map(|t| t.1).sum::<f64>());
     }
 }
 

@@ -23,6 +23,7 @@ where
     a_renamed_origin_keeps_its_history(&make().await).await;
     a_former_url_is_answered(&make().await).await;
     a_reused_name_is_another_origin(&make().await).await;
+    the_last_to_bear_a_url_answers(&make().await).await;
     names_may_be_exchanged(&make().await).await;
     an_id_that_appears_is_adopted(&make().await).await;
     two_urls_of_one_id_on_a_page_are_one_origin(&make().await).await;
@@ -32,7 +33,11 @@ where
     another_lister_s_listing_stays_where_it_is(&make().await).await;
     two_listers_that_tell_of_a_rename_end_with_one_origin(&make().await).await;
     a_visit_survives_that_its_origin_was_joined(&make().await).await;
+    what_nobody_lists_any_more_makes_room(&make().await).await;
+    what_people_said_stays_with_what_they_meant(&make().await).await;
+    a_name_reused_beside_another_lister_is_split(&make().await).await;
     an_import_knows_former_urls(&make().await).await;
+    a_url_is_kept_as_it_was_given(&make().await).await;
     parts_go_along_with_their_origin(&make().await).await;
     renames(&make, 1, 60).await;
 }
@@ -142,6 +147,23 @@ async fn a_reused_name_is_another_origin<B: SchedulerBackend>(store: &B) {
     // Nobody bears it now: the one that had it last answers.
     list(store, at(42), ids(&[("d", 2), ("b", 1)])).await;
     assert_eq!(store.explain(&key("a"), at(42)).await.unwrap().unwrap().origin, key("d"));
+}
+
+async fn the_last_to_bear_a_url_answers<B: SchedulerBackend>(store: &B) {
+    list(store, at(0), ids(&[("a", 1)])).await;
+    list(store, at(1), ids(&[("a", 2)])).await;
+    list(store, at(2), ids(&[("b", 2)])).await;
+    // The first one turns up again last, but it had lost the name first.
+    list(store, at(3), ids(&[("b", 2), ("c", 1)])).await;
+    assert_eq!(store.explain(&key("a"), at(3)).await.unwrap().unwrap().origin, key("b"));
+    // Another one has its name again, and leaves it once more: now it was the last.
+    list(store, at(4), ids(&[("m", 7)])).await;
+    list(store, at(5), ids(&[("m", 8)])).await;
+    list(store, at(6), ids(&[("n", 8)])).await;
+    list(store, at(7), ids(&[("n", 8), ("m", 7)])).await;
+    assert_eq!(one(store, "m").await.former_urls, [""; 0]);
+    list(store, at(8), ids(&[("n", 8), ("o", 7)])).await;
+    assert_eq!(store.explain(&key("m"), at(8)).await.unwrap().unwrap().origin, key("o"));
 }
 
 async fn names_may_be_exchanged<B: SchedulerBackend>(store: &B) {
@@ -291,12 +313,91 @@ async fn a_visit_survives_that_its_origin_was_joined<B: SchedulerBackend>(store:
     assert_eq!(urls(&take(store, 9, at(20)).await), [url("b")]);
 }
 
+async fn what_nobody_lists_any_more_makes_room<B: SchedulerBackend>(store: &B) {
+    list_of(store, mirror(), at(0), ids(&[("b", 5), ("x", 6)])).await;
+    visit_all(store, at(1)).await;
+    assert_eq!(list_of(store, mirror(), at(2), ids(&[("x", 6)])).await, 1, "b is gone");
+    list(store, at(3), ids(&[("a", 1)])).await;
+    list(store, at(4), ids(&[("b", 1)])).await;
+    assert_eq!(stats(store, "b").await.visits, 0, "not the history of what was there before");
+    let listed = all(store).await;
+    let at_b: Vec<_> = listed.iter().filter(|o| o.url == url("b")).map(|o| o.gone.is_some()).collect();
+    assert_eq!((listed.len(), at_b.iter().filter(|gone| **gone).count()), (3, 1), "two were at b, one is");
+}
+
+async fn what_people_said_stays_with_what_they_meant<B: SchedulerBackend>(store: &B) {
+    list(store, at(0), ids(&[("a", 1), ("x", 2)])).await;
+    list_of(store, mirror(), at(0), said().names(&["a", "y"])).await;
+    store.request(&[VisitRequest::new(key("a"), "me")], at(1)).await.unwrap();
+    store.set_disabled(&[key("x")], Some("asked to"), at(1)).await.unwrap();
+    list(store, at(2), ids(&[("b", 1), ("y", 2)])).await;
+    let asked = async |name: &str| store.explain(&key(name), at(2)).await.unwrap().unwrap().requested_by;
+    assert_eq!((asked("a").await.as_deref(), asked("b").await), (Some("me"), None), "for what is at the URL");
+    let stopped = |o: &crate::model::ListedOrigin| o.url == url("y") && o.disabled_by_hand.is_some();
+    assert_eq!(
+        all(store).await.iter().filter(|o| stopped(o)).count(),
+        2,
+        "a stop goes along, and holds for both"
+    );
+    // A request for what joins another unit goes along too.
+    list(store, at(3), ids(&[("b", 1), ("y", 2), ("c", 3)])).await;
+    list_of(store, mirror(), at(3), said().names(&["a", "y", "d"])).await;
+    store.request(&[VisitRequest::new(key("c"), "you")], at(3)).await.unwrap();
+    list(store, at(4), ids(&[("b", 1), ("y", 2), ("d", 3)])).await;
+    assert_eq!(asked("d").await.as_deref(), Some("you"));
+    let why = store.explain(&key("d"), at(4)).await.unwrap().unwrap();
+    assert_eq!((why.reason.code.as_str(), why.earliest), ("requested", Some(at(4))));
+}
+
+async fn a_name_reused_beside_another_lister_is_split<B: SchedulerBackend>(store: &B) {
+    list(store, at(0), ids(&[("a", 1)])).await;
+    list_of(store, mirror(), at(0), said().names(&["a"])).await;
+    list(store, at(5), ids(&[("a", 1)])).await;
+    let counts = list(store, at(9), ids(&[("a", 2)])).await;
+    assert_eq!((counts.new, counts.gone), (1, 1));
+    let listed = all(store).await;
+    let of = |id: Option<&str>| listed.iter().find(|o| o.forge_id.as_deref() == id).unwrap();
+    assert_eq!(listed.len(), 3);
+    assert_eq!((of(Some("1")).gone.is_some(), of(Some("1")).last_seen), (true, at(5)));
+    assert_eq!((of(Some("2")).gone, of(Some("2")).first_seen, of(None).gone), (None, at(9), None));
+    // It turns up elsewhere, and is itself.
+    list(store, at(10), ids(&[("a", 2), ("b", 1)])).await;
+    assert_eq!((one(store, "b").await.first_seen, all(store).await.len()), (at(0), 3));
+}
+
 async fn an_import_knows_former_urls<B: SchedulerBackend>(store: &B) {
     import_all(store, &["a"], at(0)).await;
     list(store, at(1), ids(&[("a", 1)])).await;
     list(store, at(2), ids(&[("b", 1)])).await;
     import_all(store, &["a"], at(3)).await;
     assert_eq!((all(store).await.len(), news(store).await.len()), (1, 3), "imported again, it is no news");
+}
+
+/// No URL is made another one: what the store says of an origin is what its lister said, and listed
+/// again in the store's words it is the same origin.
+async fn a_url_is_kept_as_it_was_given<B: SchedulerBackend>(store: &B) {
+    let given = [
+        "https://forge.example/A",
+        "https://forge.example/a",
+        "https://forge.example/a/",
+        "https://forge.example/a.git",
+        "https://FORGE.example/a",
+        "https://forge.example:443/a",
+        "https://forge.example/x/../a",
+        "https://forge.example/%61",
+        "https://forge.example/a?b=c#d",
+        "https://forge.example/\u{fc}",
+        "https://forge.example/u\u{308}",
+        "http://forge.example/a",
+    ];
+    let page = |urls: &[String]| {
+        urls.iter().fold(said(), |said, url| said.origin(NewOrigin::new(url, VisitType::git())))
+    };
+    let given: Vec<String> = given.iter().map(|url| (*url).to_owned()).collect();
+    assert_eq!(list(store, at(0), page(&given)).await.new, given.len() as u64);
+    let stored: Vec<String> = all(store).await.into_iter().map(|o| o.url).collect();
+    assert_eq!(stored.iter().collect::<BTreeSet<_>>(), given.iter().collect());
+    assert_eq!(list(store, at(1), page(&stored)).await.unchanged, given.len() as u64);
 }
 
 async fn parts_go_along_with_their_origin<B: SchedulerBackend>(store: &B) {

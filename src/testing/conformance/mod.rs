@@ -33,8 +33,10 @@ mod model;
 mod outcomes;
 mod pages;
 mod parts;
+mod pruning;
 mod queries;
 mod runs;
+mod wishes;
 
 use std::future::Future;
 
@@ -50,8 +52,10 @@ pub use model::model;
 pub use outcomes::outcomes;
 pub use pages::pages;
 pub use parts::parts;
+pub use pruning::pruning;
 pub use queries::{import, paging, queries};
 pub use runs::{reopened, runs};
+pub use wishes::wishes;
 
 use crate::backend::SchedulerBackend;
 
@@ -65,7 +69,9 @@ where
     pages(&make).await;
     parts(&make).await;
     gaps(&make).await;
+    wishes(&make).await;
     identity(&make).await;
+    pruning(&make).await;
     claims(&make).await;
     outcomes(&make).await;
     paging(&make).await;

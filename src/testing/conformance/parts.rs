@@ -23,6 +23,7 @@ where
     a_part_is_read_to_its_end_before_it_counts(&make().await).await;
     a_part_that_no_longer_names_an_origin_has_no_say(&make().await).await;
     an_unchanged_part_keeps_its_reading(&make().await).await;
+    a_date_moves_with_the_pieces_that_it_dates(&make().await).await;
     a_gap_in_a_part_is_filled_by_its_retry(&make().await).await;
     pieces_on_one_page_add_up(&make().await).await;
     an_unchanged_item_is_not_asked(&make().await).await;
@@ -169,6 +170,33 @@ async fn an_unchanged_part_keeps_its_reading<B: SchedulerBackend>(store: &B) {
     assert_eq!((ended.run.outcome, ended.gone, ended.run.pages), (RunOutcome::Complete, 0, 2));
     assert_eq!(set(keys(store, "a").await), set(["sid/3".to_owned(), "etch/2".to_owned()]));
     assert_eq!(one(store, "b").await.last_seen, at(5), "unchanged is seen");
+}
+
+async fn a_date_moves_with_the_pieces_that_it_dates<B: SchedulerBackend>(store: &B) {
+    // Each reading dates all that it names, as an index does: a date counts for what is new in it.
+    let said_at = |name, version, hour| package(name, "sid", version).with_last_update(at(hour));
+    let rounds = [
+        ([("a", 1), ("b", 1)], 1, [1, 1]),
+        ([("a", 1), ("b", 2)], 2, [1, 2]),
+        ([("a", 3), ("b", 2)], 3, [3, 2]),
+    ];
+    for (packages, hour, expected) in rounds {
+        let drive = Drive::begin(store, plan(&[1]), at(hour)).await;
+        let page = packages.iter().fold(said().part("sid"), |page, (name, version)| {
+            page.in_part("sid", said_at(name, *version, hour))
+        });
+        drive.read(1, page).await;
+        drive.end(RunOutcome::Complete).await;
+        let dates = [one(store, "a").await.last_update, one(store, "b").await.last_update];
+        assert_eq!(dates, expected.map(|hour| Some(at(hour))), "hour {hour}");
+    }
+    // Where there are no pieces, the date is all that a part says.
+    for hour in [4, 5] {
+        let drive = Drive::begin(store, plan(&[2]), at(hour)).await;
+        drive.read(2, said().part("page").in_part("page", origin("c").with_last_update(at(hour)))).await;
+        drive.end(RunOutcome::Complete).await;
+        assert_eq!(one(store, "c").await.last_update, Some(at(hour)));
+    }
 }
 
 async fn a_gap_in_a_part_is_filled_by_its_retry<B: SchedulerBackend>(store: &B) {

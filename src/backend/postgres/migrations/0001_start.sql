@@ -48,9 +48,16 @@ create table {s}.visit_type (
   id smallint primary key,
   name text not null unique,
   policy text not null,
+  -- The options of the policy that matter for a place.
+  form text not null,
+  -- Origins from this number on are still placed by another policy.
   replace_from bigint,
   shared json,
-  credit float8[] not null
+  credit float8[] not null,
+  -- Visits that the guard is owed.
+  guarded float8 not null,
+  -- How many origins wait, or are being visited.
+  waiting bigint not null
 ) with (fillfactor = 50);
 
 -- One (url, visit type): the unit of scheduling. What the first lister says of it is here too.
@@ -63,6 +70,8 @@ create table {s}.origin (
   rank bigint not null,
   -- Where it waits until `rank`, what its rank is then; null where it waits for nothing.
   next_rank bigint,
+  -- Its rank in a second lane, where it waits in two.
+  also_rank bigint,
   first_seen timestamptz not null,
   last_seen timestamptz not null,
   last_update timestamptz,
@@ -71,15 +80,31 @@ create table {s}.origin (
   requested_at timestamptz,
   -- The newest change that somebody else than a lister told of.
   signalled_at timestamptz,
+  hinted_at timestamptz,
   hold_until timestamptz,
+  -- What is believed of how often it changes: so many changes in so many days, as of `folded`.
+  folded timestamptz,
+  listed timestamptz,
+  last_change timestamptz,
+  first_signal timestamptz,
   gone_at timestamptz,
   -- The token of the last outcome taken.
   token bigint not null,
   visits bigint not null,
+  -- What a policy keeps for itself, and which policy that is.
+  memo_at bigint,
+  belief_a real,
+  belief_b real,
+  memo_policy int,
+  memo_step int,
+  memo_count int,
+  hinted_by int,
   -- Zero for one that was put together with another.
   lister int not null,
   -- Visit type * 256 + lane; -1 where it waits for no visit.
   slot int not null,
+  -- Visit type * 256 + the second lane.
+  also_slot int,
   failures int not null,
   visit_type smallint not null,
   twin smallint not null,
@@ -100,6 +125,7 @@ create table {s}.origin (
 ) with (fillfactor = 90);
 create unique index origin_key on {s}.origin (key, twin);
 create index origin_place on {s}.origin (slot, rank, id) where slot >= 0;
+create index origin_also on {s}.origin (also_slot, also_rank, id) where also_slot >= 0 and next_lane is null;
 
 -- What second and further listers say of an origin.
 create table {s}.listing (

@@ -1,0 +1,76 @@
+//! A real server that a script starts, and a listing of it by the real client.
+#![allow(clippy::unwrap_used, reason = "a test may fail this way")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+
+use lamplighter::backend::MemoryStore;
+use lamplighter::driver::{Driver, RunOptions, RunReport};
+use lamplighter::lister::Registry;
+use lamplighter::model::JsonObject;
+use lamplighter::transport::{Credentials, Http, HttpOptions, Polite, PoliteOptions, SystemClock};
+use tempfile::TempDir;
+use url::Url;
+
+/// The server, and the folder it serves.
+pub(crate) struct Live {
+    script: Child,
+    pub(crate) room: TempDir,
+    pub(crate) url: Url,
+}
+
+impl Live {
+    /// Starts a script of `scripts/servers`, which says when its server is ready at this path.
+    pub(crate) fn start(name: &str, path: &str) -> Self {
+        let room = TempDir::new().unwrap();
+        let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/servers").join(name);
+        let script = Command::new(script)
+            .arg(room.path())
+            .arg(port.to_string())
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let url = Url::parse(&format!("http://127.0.0.1:{port}{path}")).unwrap();
+        let mut live = Self { script, room, url };
+        let mut ready = String::new();
+        BufReader::new(live.script.stdout.take().unwrap()).read_line(&mut ready).unwrap();
+        assert_eq!(ready.trim_end(), format!("ready {}", live.url), "the server did not start");
+        live
+    }
+}
+
+impl Drop for Live {
+    fn drop(&mut self) {
+        // The script stops its server on this signal, and ends when that has ended.
+        let _ = Command::new("kill").args(["-TERM", &self.script.id().to_string()]).status();
+        let _ = self.script.wait();
+    }
+}
+
+pub(crate) async fn list(lister: &str, url: &Url, store: &Arc<MemoryStore>) -> RunReport {
+    let arguments = JsonObject::from_iter([("url".to_owned(), url.as_str().into())]);
+    let built = Registry::builtin().build(lister, &arguments).unwrap();
+    let clock = Arc::new(SystemClock);
+    let http = Http::new(HttpOptions::new("tests").with_bases(built.bases.iter().cloned())).unwrap();
+    let options = PoliteOptions::default().with_bases(built.bases.iter().cloned());
+    let polite = Polite::new(http, clock.clone(), Arc::new(Credentials::new()), options);
+    let driver = Driver::new(Arc::clone(store) as _, Arc::new(polite), clock);
+    driver.run(built.source, RunOptions::default()).await.unwrap()
+}
+
+/// Whether there is such a server to be listed: its variable says `required`. In CI it must. A skip is
+/// told past the harness, which keeps what a test prints.
+pub(crate) fn is_required(variable: &str, what: &str) -> bool {
+    if std::env::var(variable).is_ok_and(|v| v == "required") {
+        return true;
+    }
+    assert!(std::env::var_os("CI").is_none(), "in CI a real {what} is required: {variable}=required");
+    let line = format!("\n!! SKIPPED: a real {what} ({variable}=required lists one)\n");
+    std::io::stderr().write_all(line.as_bytes()).unwrap();
+    false
+}
