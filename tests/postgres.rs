@@ -123,8 +123,8 @@ async fn a_schema_of_another_version_is_refused_and_left_alone() {
     assert_eq!((made.before, made.now), (0, 1));
     PostgresStore::connect(&schemas.url, never.clone()).await.unwrap();
     let client = schemas.client().await;
-    let newer = format!("update \"{}\".version set version = 7", options.schema);
-    client.batch_execute(&newer).await.unwrap();
+    let raised = format!("update \"{}\".version set version = 7", options.schema);
+    client.batch_execute(&raised).await.unwrap();
     for migration in [Migration::Never, Migration::Create, Migration::Update] {
         let options = options.clone().with_migration(migration);
         let refused = PostgresStore::connect(&schemas.url, options).await.unwrap_err();
@@ -299,7 +299,7 @@ async fn no_visit_is_held_by_two_runners_and_none_is_lost() {
                         break;
                     }
                     // Every fifth time whoever claimed dies with the visits in its hands.
-                    let dies = (n + round) % 5 == 0;
+                    let dies = (n + round).is_multiple_of(5);
                     let until = if dies { at(1) } else { at(0) };
                     held.extend(visits.iter().map(|v| (v.url.clone(), v.token, until)));
                     if !dies {
@@ -353,7 +353,7 @@ async fn the_change_feed_is_complete_for_whoever_reads_along() {
             let store = store.clone();
             tokio::spawn(async move {
                 for page in 0..15 {
-                    list(&store, &n.to_string(), batch([n * 1000 + page, page]), at(0)).await;
+                    list(&store, &n.to_string(), batch([(n + 1) * 1000 + page, page]), at(0)).await;
                 }
             })
         })
@@ -482,7 +482,8 @@ async fn no_statement_reads_a_whole_table() {
         }
         for (name, statement, params) in &prepared {
             let ours = statement.contains(schema.as_str()) && !statement.to_lowercase().starts_with("copy");
-            let counts_all = statement.contains("with listed as") || statement.contains("group by 1");
+            let counts_all =
+                ["with listed as", "group by 1", "row_number()"].iter().any(|s| statement.contains(s));
             if !ours || counts_all {
                 continue;
             }
@@ -499,7 +500,12 @@ async fn no_statement_reads_a_whole_table() {
                 }
             }
             if statement.contains("order by o.slot, o.rank, o.id limit") {
-                assert!(plan.contains("origin_place") && !plan.contains("Sort"), "{statement}\n{plan}");
+                // Each lane in the order of its index; what is sorted is what both have given, never more
+                // than is wanted.
+                for index in ["origin_place", "origin_also"] {
+                    assert!(plan.contains(&format!("Index Scan using {index} on")), "{statement}\n{plan}");
+                }
+                assert!(plan.matches("Sort Key").count() <= 1, "{statement}\n{plan}");
                 looked.insert("queue");
             }
         }

@@ -1,4 +1,5 @@
 //! A server for tests: `LAMPLIGHTER_TEST_PG` names one, as a URL. Each store gets a schema of its own.
+#![allow(clippy::expect_used, reason = "a test may fail")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -16,6 +17,7 @@ pub(crate) fn url() -> Option<String> {
 
 /// Schemas of one test, dropped at its end.
 pub(crate) struct Schemas {
+    #[allow(dead_code, reason = "not every file of tests opens connections of its own")]
     pub(crate) url: String,
     made: AtomicUsize,
     pool: Pool,

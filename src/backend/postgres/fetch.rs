@@ -96,7 +96,7 @@ pub(super) async fn all(db: &Db<'_>, known: &mut Known, hints: &Hints, unknown: 
                     wanted.iter().filter_map(|k| Some(k.get(20..)?.to_vec())).collect();
                 let lister: Vec<i32> = wanted.iter().map(|k| Parts(k).u32().cast_signed()).collect();
                 gaps(db, known, "lister = any($1) and digest = any($2)", &[&lister, &digests]).await?;
-                wanted.into_iter().for_each(|key| known.absent(keys::GAP, key));
+                known.all_absent(keys::GAP, wanted);
             }
             _ => entries.extend(wanted.into_iter().map(|key| (table, key))),
         }
@@ -211,7 +211,7 @@ async fn origins(db: &Db<'_>, known: &mut Known, wanted: &[Vec<u8>]) -> Result<(
     let sql = format!("select {} from {{s}}.origin o where o.id = any($1)", origin_columns());
     let rows = db.rows(&sql, &[&ids]).await?;
     learn(db, known, rows).await?;
-    wanted.iter().for_each(|key| known.absent(keys::ORIGIN, key.clone()));
+    known.all_absent(keys::ORIGIN, wanted.to_vec());
     Ok(())
 }
 
@@ -221,7 +221,9 @@ async fn find(db: &Db<'_>, known: &mut Known, wanted: Vec<(Vec<u8>, Option<Vec<u
     let sql = format!("select {} from {{s}}.origin o where o.key = any($1)", origin_columns());
     let rows = db.rows(&sql, &[&digests]).await?;
     learn(db, known, rows).await?;
-    wanted.into_iter().for_each(|(from, to)| known.whole(keys::ORIGIN_KEY, from, to));
+    for (from, to) in wanted {
+        known.whole(keys::ORIGIN_KEY, from, to);
+    }
     Ok(())
 }
 
@@ -392,7 +394,7 @@ async fn leases(db: &Db<'_>, known: &mut Known, wanted: &[Vec<u8>]) -> Result<()
         known.versions.insert((keys::LEASE, id), version);
         known.put(keys::LEASE, keys::of_u64(id).to_vec(), Some(encode(&lease)?));
     }
-    wanted.iter().for_each(|key| known.absent(keys::LEASE, key.clone()));
+    known.all_absent(keys::LEASE, wanted.to_vec());
     Ok(())
 }
 
@@ -443,7 +445,7 @@ async fn runs(
         let whole = encode(&run.row(ListerKey::new(name, instance))?)?;
         known.put(keys::RUN, keys::of_run(id.cast_unsigned()).to_vec(), Some(whole));
     }
-    wanted.into_iter().for_each(|key| known.absent(keys::RUN, key));
+    known.all_absent(keys::RUN, wanted);
     Ok(found)
 }
 
@@ -463,7 +465,7 @@ async fn open_runs(db: &Db<'_>, known: &mut Known, wanted: Vec<Vec<u8>>) -> Resu
     // One lister at a time is worked on: few runs are its open ones.
     let listers = ids(&wanted);
     runs(db, known, "r.lister = any($1) and r.current", &[&listers], Vec::new()).await?;
-    wanted.into_iter().for_each(|key| known.absent(keys::OPEN_RUN, key));
+    known.all_absent(keys::OPEN_RUN, wanted);
     Ok(())
 }
 
@@ -542,7 +544,9 @@ async fn entries_by_key(db: &Db<'_>, known: &mut Known, wanted: Vec<(u8, Vec<u8>
         let (table, key, value) = entry(&row)?;
         known.put(table, key, Some(value));
     }
-    wanted.into_iter().for_each(|(table, key)| known.absent(table, key));
+    for (table, key) in wanted {
+        known.absent(table, key);
+    }
     Ok(())
 }
 

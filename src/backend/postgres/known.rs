@@ -5,6 +5,8 @@
 //! and answered with *nothing there*, and the answer is thrown away. When all that was asked for has
 //! been fetched (at once, whole batches of it), it runs again, until a run needed nothing more.
 
+#![allow(clippy::option_option, reason = "unknown, known not to be there, and there")]
+
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
@@ -120,6 +122,13 @@ impl Known {
     pub(super) fn absent(&mut self, table: u8, key: Vec<u8>) {
         if let Some(table) = self.tables.get_mut(usize::from(table)) {
             table.entries.entry(key).or_insert(None);
+        }
+    }
+
+    /// Learns of each of these that it is not there, unless it was found.
+    pub(super) fn all_absent(&mut self, table: u8, keys: Vec<Vec<u8>>) {
+        for key in keys {
+            self.absent(table, key);
         }
     }
 
@@ -289,13 +298,11 @@ impl KvRead for Draft<'_> {
         if self.is_cleared(table, key) || (table == keys::LEASE && self.known.no_leases) {
             return Ok(None);
         }
-        match self.known.get(table, key) {
-            Some(value) => Ok(value.map(Into::into)),
-            None => {
-                self.miss(Unknown::Key(table, key.to_vec()));
-                Ok(None)
-            }
+        if let Some(value) = self.known.get(table, key) {
+            return Ok(value.map(Into::into));
         }
+        self.miss(Unknown::Key(table, key.to_vec()));
+        Ok(None)
     }
 
     fn scan(&self, table: u8, from: &[u8], to: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<()> {
@@ -328,9 +335,8 @@ impl KvRead for Draft<'_> {
             }
         }
         let all = match (&whole, to) {
-            (None, _) => false,
             (Some(None), _) => true,
-            (Some(Some(_)), None) => false,
+            (None, _) | (Some(Some(_)), None) => false,
             (Some(Some(end)), Some(to)) => end.as_slice() >= to,
         };
         if !all {

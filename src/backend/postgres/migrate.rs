@@ -64,8 +64,12 @@ async fn create(tx: &Transaction<'_>, schema: &Schema) -> Result<()> {
 /// The version of a schema; zero where there is none.
 async fn version(tx: &Transaction<'_>, schema: &Schema) -> Result<usize> {
     let reading = |e| failed("reading the schema's version", e);
+    // From the catalogue as it is now: names are looked up in a cache that may be older than the lock
+    // that was waited for.
+    let sql = "select exists (select from pg_class c join pg_namespace n on n.oid = c.relnamespace
+                where n.nspname = $1 and c.relname = 'version')";
     let there = tx
-        .query_one("select to_regclass($1)::text is not null", &[&schema.sql("{s}.version")])
+        .query_one(sql, &[&schema.name()])
         .await
         .and_then(|row| row.try_get::<_, bool>(0))
         .map_err(reading)?;

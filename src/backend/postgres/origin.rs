@@ -347,7 +347,7 @@ mod tests {
 
     #[test]
     fn an_origin_survives_its_columns_whatever_it_holds() {
-        let at = |s| Timestamp::from_micros(s * 1_000_001);
+        let at = |s: i64| Timestamp::from_micros(s * 1_000_001);
         let mut first = Listing::new(7, at(1));
         first.set_fork(Some(true));
         first.set_empty(Some(false));

@@ -290,7 +290,9 @@ async fn origins(db: &Db<'_>, known: &Known, writes: &mut Writes) -> Result<()> 
     }
     if !old.is_empty() {
         let mut arrays = Origins::default();
-        old.into_iter().for_each(|o| arrays.push(o));
+        for o in old {
+            arrays.push(o);
+        }
         let constant = ["id", "visit_type"];
         let set: Vec<String> = Origin::COLUMNS
             .iter()
@@ -422,21 +424,17 @@ fn upsert_known(columns: &[&str]) -> String {
 
 async fn gaps(db: &Db<'_>, rows: Entries) -> Result<()> {
     for (key, value) in rows {
-        match value {
-            Some(value) => {
-                let row = Gap::of(&key, decode(&value)?)?;
-                let key = ["lister", "parameters", "digest"];
-                db.run(&upsert(Gap::TABLE, Gap::COLUMNS, &key), &row.values()).await?;
-            }
-            None => {
-                let (lister, digests) = key.split_at_checked(4).ok_or_else(|| corrupt("a gap's key"))?;
-                let (parameters, digest) =
-                    digests.split_at_checked(16).ok_or_else(|| corrupt("a gap's key"))?;
-                let lister = Parts(lister).u32().cast_signed();
-                let sql = "delete from {s}.gap where lister = $1 and parameters = $2 and digest = $3";
-                db.run(sql, &[&lister, &parameters, &digest]).await?;
-            }
+        if let Some(value) = value {
+            let row = Gap::of(&key, decode(&value)?)?;
+            let key = ["lister", "parameters", "digest"];
+            db.run(&upsert(Gap::TABLE, Gap::COLUMNS, &key), &row.values()).await?;
+            continue;
         }
+        let (lister, digests) = key.split_at_checked(4).ok_or_else(|| corrupt("a gap's key"))?;
+        let (parameters, digest) = digests.split_at_checked(16).ok_or_else(|| corrupt("a gap's key"))?;
+        let lister = Parts(lister).u32().cast_signed();
+        let sql = "delete from {s}.gap where lister = $1 and parameters = $2 and digest = $3";
+        db.run(sql, &[&lister, &parameters, &digest]).await?;
     }
     Ok(())
 }
@@ -449,16 +447,13 @@ async fn entries(db: &Db<'_>, writes: &mut Writes) -> Result<()> {
             continue;
         }
         for (key, value) in entries {
-            match value {
-                Some(value) => {
-                    put.0.push(i16::from(table));
-                    put.1.push(key);
-                    put.2.push(value);
-                }
-                None => {
-                    gone.0.push(i16::from(table));
-                    gone.1.push(key);
-                }
+            if let Some(value) = value {
+                put.0.push(i16::from(table));
+                put.1.push(key);
+                put.2.push(value);
+            } else {
+                gone.0.push(i16::from(table));
+                gone.1.push(key);
             }
         }
     }

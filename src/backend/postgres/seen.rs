@@ -51,7 +51,7 @@ pub(super) async fn fetch(db: &Db<'_>, known: &mut Known, wanted: Vec<Vec<u8>>) 
     for (key, set) in found {
         known.put(keys::SEEN, key, Some(set.write()));
     }
-    wanted.into_iter().for_each(|key| known.absent(keys::SEEN, key));
+    known.all_absent(keys::SEEN, wanted);
     Ok(())
 }
 

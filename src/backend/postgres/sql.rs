@@ -152,14 +152,14 @@ pub(super) fn failed(what: &str, error: tokio_postgres::Error) -> BackendError {
         _ if lost(&error) => BackendErrorKind::Unavailable,
         Some(_) if collided(&error) => BackendErrorKind::Conflict,
         Some(code) if code.code().starts_with("53") || code.code().starts_with("58") => BackendErrorKind::Io,
-        Some(
+        None
+        | Some(
             &SqlState::INVALID_PASSWORD
             | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION
             | &SqlState::INVALID_CATALOG_NAME
             | &SqlState::INSUFFICIENT_PRIVILEGE,
         ) => BackendErrorKind::Unavailable,
         Some(_) => BackendErrorKind::Corrupt,
-        None => BackendErrorKind::Unavailable,
     };
     let said = error.as_db_error().map(|e| format!("{what}: {} ({})", e.message(), e.code().code()));
     BackendError::new(kind, said.unwrap_or_else(|| what.to_owned())).with_source(error)

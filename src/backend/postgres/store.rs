@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use super::db::Db;
 use super::fetch::Hints;
 use super::known::Unknown;
-use super::work::Plan;
+use super::work::{Kind, Plan};
 use super::{PostgresStore, metrics, sql};
 use crate::backend::engine::kv::after_prefix;
 use crate::backend::engine::place::key_number;
@@ -135,7 +135,7 @@ impl LimitStore for PostgresStore {
         news: &[Standing],
         now: Timestamp,
     ) -> Result<(), TransportError> {
-        let plan = Plan { unready: true, ..Plan::of_host(host) };
+        let plan = Plan { kind: Kind::Limits, ..Plan::of_host(host) };
         let kept = self.note(now, &plan, &|t, _| standings::keep(t, host, news, now)).await;
         kept.map_err(|e| unkept("kept", host, e))
     }
@@ -193,8 +193,8 @@ impl OriginStore for PostgresStore {
 }
 
 impl PostgresStore {
-    async fn claimed(&self, claim: &Claim, now: Timestamp, rehearsal: bool) -> Result<Claimed> {
-        let mut plan = Plan { claim: Some(claim.visit_type.clone()), rehearsal, ..Plan::default() };
+    async fn claimed(&self, claim: &Claim, now: Timestamp, kind: Kind) -> Result<Claimed> {
+        let mut plan = Plan { claim: Some(claim.visit_type.clone()), kind, ..Plan::default() };
         plan.hints = Hints { batch: claim.count as u64, ..Hints::default() };
         plan.only = claim.lister.as_ref().map(|lister| lister.id().0);
         plan.fetch = vec![
@@ -209,11 +209,11 @@ impl PostgresStore {
 #[async_trait]
 impl VisitStore for PostgresStore {
     async fn claim(&self, claim: &Claim, now: Timestamp) -> Result<Claimed> {
-        self.claimed(claim, now, false).await
+        self.claimed(claim, now, Kind::Work).await
     }
 
     async fn peek(&self, claim: &Claim, now: Timestamp) -> Result<Claimed> {
-        Ok(leases::shown(self.claimed(claim, now, true).await?))
+        Ok(leases::shown(self.claimed(claim, now, Kind::Rehearsal).await?))
     }
 
     async fn heartbeat(

@@ -24,6 +24,20 @@ const ATTEMPTS: u32 = 12;
 const PLANS: &str = "set local enable_seqscan = off; set local enable_hashjoin = off; \
                      set local enable_mergejoin = off; set local jit = off";
 
+/// What a transaction is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(super) enum Kind {
+    /// What somebody asked for. Where origins are to be placed again, that is done first.
+    #[default]
+    Work,
+    /// It only tells what would be.
+    Rehearsal,
+    /// It places origins again, one transaction at a time.
+    Placing,
+    /// It has nothing to do with origins.
+    Limits,
+}
+
 /// What is known of a transaction before the engine runs.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Plan {
@@ -46,12 +60,7 @@ pub(super) struct Plan {
     pub(super) no_leases: bool,
     /// Whether sets of who was seen are read one after the other.
     pub(super) sets: bool,
-    /// Whether it only tells what would be.
-    pub(super) rehearsal: bool,
-    /// Whether it is done even where origins are to be placed again first: by it, for one.
-    pub(super) unready: bool,
-    /// Whether it places origins again, as one at a time does.
-    pub(super) placing: bool,
+    pub(super) kind: Kind,
 }
 
 impl Plan {
@@ -111,7 +120,7 @@ impl PostgresStore {
 
     /// After a change of policy, places every origin anew: in batches, each of them kept.
     pub(super) async fn settle(&self, now: Timestamp) -> Result<()> {
-        let plan = Plan { no_leases: true, unready: true, placing: true, ..Plan::default() };
+        let plan = Plan { no_leases: true, kind: Kind::Placing, ..Plan::default() };
         while self.note(now, &plan, &|t, ctx| origins::replace(t, ctx, AT_ONCE)).await? {}
         Ok(())
     }
@@ -130,7 +139,7 @@ impl PostgresStore {
     /// Lets the policy of a claim look at a sample of its origins.
     async fn start(&self, now: Timestamp, plan: &Plan) -> Result<()> {
         let Some(visit_type) = &plan.claim else { return Ok(()) };
-        let plan = Plan { unready: true, placing: true, ..Plan::default() };
+        let plan = Plan { kind: Kind::Placing, ..Plan::default() };
         let start = |t: &mut dyn KvTxn, ctx: &mut Ctx<'_>| match sweep::unsettled(ctx, visit_type) {
             Some(number) => sweep::start(t, ctx, number),
             None => Ok(()),
@@ -200,7 +209,7 @@ impl PostgresStore {
         let (result, writes) = loop {
             known.no_leases = plan.no_leases;
             let settled = fetch::types(&db, &mut known).await?;
-            if !plan.unready {
+            if matches!(plan.kind, Kind::Work | Kind::Rehearsal) {
                 self.ready(&known, settled, plan, now)?;
             }
             let mut hints = plan.hints.clone();
@@ -224,7 +233,7 @@ impl PostgresStore {
                 fetch::reserve(&db, &mut known, sequence, n).await?;
             }
             let (result, mut writes) = self.until_known(&db, &mut known, &hints, (now, sweeps), f).await?;
-            if plan.rehearsal {
+            if plan.kind == Kind::Rehearsal {
                 tx.rollback().await.map_err(|e| failed("taking back a rehearsal", e))?;
                 return Ok(result);
             }
@@ -268,7 +277,7 @@ impl PostgresStore {
             locks.push(self.lock("claim", visit_type.as_str()));
         }
         locks.extend(plan.host.as_ref().map(|host| self.lock("host", host)));
-        locks.extend(plan.placing.then(|| self.lock("places", "")));
+        locks.extend((plan.kind == Kind::Placing).then(|| self.lock("places", "")));
         locks.sort_unstable();
         locks.dedup();
         for lock in locks {

@@ -128,9 +128,9 @@ impl Context {
     /// Creates the schema of a PostgreSQL store, or brings it up to date.
     pub(crate) async fn migrate(&self) -> Result<Versions> {
         match named(&self.store)? {
-            Place::Postgres(url) => {
-                PostgresStore::migrate(&url, &self.postgres(Migration::Update)).await.map_err(no_server)
-            }
+            Place::Postgres(url) => PostgresStore::migrate(&url, &self.postgres(Migration::Update))
+                .await
+                .map_err(|e| no_server(&e)),
             Place::Memory | Place::File(_) => Err(Failure::usage(
                 "only a PostgreSQL store has a schema to migrate: --store postgres://USER@HOST/DATABASE",
             )),
@@ -147,7 +147,7 @@ impl Context {
     }
 
     async fn open_postgres(&self, url: &str, migration: Migration) -> Result<Opened> {
-        Ok(both(PostgresStore::connect(url, self.postgres(migration)).await.map_err(no_server)?))
+        Ok(both(PostgresStore::connect(url, self.postgres(migration)).await.map_err(|e| no_server(&e))?))
     }
 
     fn open_file(&self, path: &Path) -> Result<Opened> {
@@ -164,14 +164,14 @@ fn both(store: impl SchedulerBackend + LimitStore + 'static) -> Opened {
 }
 
 /// A server, unlike a file, is not waited for.
-fn no_server(e: BackendError) -> Failure {
+fn no_server(e: &BackendError) -> Failure {
     let next = match e.kind() {
         BackendErrorKind::Unavailable => {
             "; see that the server runs and lets you in, or run `lamplighter migrate`"
         }
         _ => "",
     };
-    Failure::Usage(format!("{}{next}", chain(&e)))
+    Failure::Usage(format!("{}{next}", chain(e)))
 }
 
 /// Whatever is wrong with a store: without one nothing can be done.
