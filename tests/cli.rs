@@ -4,10 +4,12 @@
 
 #[path = "common/command.rs"]
 mod command;
+#[path = "common/signal.rs"]
+mod signal;
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
@@ -15,6 +17,7 @@ use std::sync::mpsc;
 use command::{NOW, command, has_keys, lines, list_args, refs, run, run_with, said};
 use lamplighter::testing::{Loopback, LoopbackAnswer};
 use serde_json::{Value, json};
+use signal::signal;
 use tempfile::TempDir;
 
 /// A Pagure of so many pages with two projects each; `hook` is called before a page is answered.
@@ -245,18 +248,13 @@ fn held_at(room: &Path, page: u64, pages: u64) -> (Loopback, Child, mpsc::Sender
     (forge, child, release)
 }
 
-fn signal(child: &Child, name: &str) {
-    let sent = Command::new("kill").args([name, &child.id().to_string()]).status().unwrap();
-    assert!(sent.success());
-}
-
 #[test]
 #[cfg(unix)]
 fn an_interrupt_ends_after_the_page_and_the_next_run_goes_on() {
     use std::io::{BufRead, BufReader};
     let room = TempDir::new().unwrap();
     let (forge, mut child, release) = held_at(room.path(), 3, 5);
-    signal(&child, "-INT");
+    assert!(signal(&child, "INT"));
     // Only when the command has taken notice may the page be answered.
     let mut stderr = BufReader::new(child.stderr.take().unwrap()).lines();
     assert!(stderr.by_ref().any(|line| line.unwrap().contains("stopping after the current page")));
@@ -283,7 +281,7 @@ fn an_interrupt_ends_after_the_page_and_the_next_run_goes_on() {
 fn a_killed_run_loses_nothing_and_repeats_one_page() {
     let room = TempDir::new().unwrap();
     let (forge, mut child, release) = held_at(room.path(), 3, 5);
-    signal(&child, "-KILL");
+    assert!(signal(&child, "KILL"));
     assert!(!child.wait().unwrap().success());
     drop(release);
     let output = run(room.path(), &refs(&list_args(&forge)));

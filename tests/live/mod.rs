@@ -1,6 +1,9 @@
 //! A real server that a script starts, and a listing of it by the real client.
 #![allow(clippy::unwrap_used, reason = "a test may fail this way")]
 
+#[path = "../common/signal.rs"]
+mod signal;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
@@ -12,6 +15,7 @@ use lamplighter::driver::{Driver, RunOptions, RunReport};
 use lamplighter::lister::Registry;
 use lamplighter::model::JsonObject;
 use lamplighter::transport::{Credentials, Http, HttpOptions, Polite, PoliteOptions, SystemClock};
+use signal::signal;
 use tempfile::TempDir;
 use url::Url;
 
@@ -47,8 +51,9 @@ impl Live {
 impl Drop for Live {
     fn drop(&mut self) {
         // The script stops its server on this signal, and ends when that has ended.
-        let _ = Command::new("kill").args(["-TERM", &self.script.id().to_string()]).status();
-        let _ = self.script.wait();
+        if signal(&self.script, "TERM") {
+            let _ = self.script.wait();
+        }
     }
 }
 
