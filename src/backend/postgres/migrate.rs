@@ -22,6 +22,15 @@ pub struct Versions {
 /// Brings a schema to the version of this crate: one transaction for each version, so that what is done
 /// stays done. Others who try it wait.
 pub(super) async fn migrate(client: &mut Client, schema: &Schema, lock: i64) -> Result<Versions> {
+    to_the_last(client, schema, lock, &MIGRATIONS).await
+}
+
+async fn to_the_last(
+    client: &mut Client,
+    schema: &Schema,
+    lock: i64,
+    migrations: &[&str],
+) -> Result<Versions> {
     let mut first = None;
     loop {
         let tx = client.transaction().await.map_err(|e| failed("beginning a transaction", e))?;
@@ -30,8 +39,8 @@ pub(super) async fn migrate(client: &mut Client, schema: &Schema, lock: i64) -> 
             .map_err(|e| failed("waiting for whoever changes the schema", e))?;
         let found = version(&tx, schema).await?;
         let before = *first.get_or_insert(found);
-        let Some(statements) = MIGRATIONS.get(found) else {
-            checked(found, schema)?;
+        let Some(statements) = migrations.get(found) else {
+            checked(found, migrations.len(), schema)?;
             return Ok(Versions { before, now: found });
         };
         let next = found + 1;
@@ -84,17 +93,15 @@ async fn version(tx: &Transaction<'_>, schema: &Schema) -> Result<usize> {
     })
 }
 
-fn checked(version: usize, schema: &Schema) -> Result<()> {
-    if version == MIGRATIONS.len() {
+fn checked(version: usize, known: usize, schema: &Schema) -> Result<()> {
+    if version == known {
         return Ok(());
     }
-    let what =
-        format!("schema {} has version {version}, this program knows {}", schema.name(), MIGRATIONS.len());
-    let kind =
-        if version > MIGRATIONS.len() { BackendErrorKind::Newer } else { BackendErrorKind::Unavailable };
+    let what = format!("schema {} has version {version}, this program knows {known}", schema.name());
+    let kind = if version > known { BackendErrorKind::Newer } else { BackendErrorKind::Unavailable };
     let more = match version {
         0 => ": it is not there",
-        older if older < MIGRATIONS.len() => ": migrate it",
+        older if older < known => ": migrate it",
         _ => "",
     };
     Err(BackendError::new(kind, format!("{what}{more}")))
@@ -103,11 +110,56 @@ fn checked(version: usize, schema: &Schema) -> Result<()> {
 /// Tells whether a schema has the version of this crate.
 pub(super) async fn check(client: &mut Client, schema: &Schema) -> Result<()> {
     let tx = client.transaction().await.map_err(|e| failed("beginning a transaction", e))?;
-    checked(version(&tx, schema).await?, schema)
+    checked(version(&tx, schema).await?, MIGRATIONS.len(), schema)
 }
 
 /// Whether there is a schema of any version.
 pub(super) async fn is_there(client: &mut Client, schema: &Schema) -> Result<bool> {
     let tx = client.transaction().await.map_err(|e| failed("beginning a transaction", e))?;
     Ok(version(&tx, schema).await? > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use deadpool_postgres::{Manager, Pool};
+
+    use super::*;
+
+    /// Connections to the server that `LAMPLIGHTER_TEST_PG` names; none where it names none.
+    fn server() -> Option<Pool> {
+        let Some(url) = std::env::var("LAMPLIGHTER_TEST_PG").ok().filter(|url| !url.is_empty()) else {
+            assert!(std::env::var_os("CI").is_none(), "in CI, LAMPLIGHTER_TEST_PG must name a server");
+            return None;
+        };
+        let manager = Manager::new(url.parse().unwrap(), tokio_postgres::NoTls);
+        Some(Pool::builder(manager).max_size(2).build().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_later_migration_goes_on_where_an_earlier_one_ended() {
+        let Some(pool) = server() else { return };
+        let mut client = pool.get().await.unwrap();
+        let schema = Schema::new(&format!("test_{}_migrations", std::process::id()));
+        let [first] = MIGRATIONS;
+        let made = to_the_last(&mut client, &schema, 7, &[first]).await.unwrap();
+        assert_eq!((made.before, made.now), (0, 1));
+        let sound = "alter table {s}.origin add stars int";
+        // The third one fails half way: what the second one did stays, and of the third one nothing.
+        let fails = [first, sound, "create table {s}.half (n int); select no_such_column"];
+        to_the_last(&mut client, &schema, 7, &fails).await.unwrap_err();
+        let tx = client.transaction().await.unwrap();
+        assert_eq!(version(&tx, &schema).await.unwrap(), 2);
+        drop(tx);
+        let works = [first, sound, "create table {s}.half (n int)"];
+        let done = to_the_last(&mut client, &schema, 7, &works).await.unwrap();
+        assert_eq!((done.before, done.now), (2, 3));
+        client
+            .batch_execute(&schema.sql("select stars from {s}.origin; select n from {s}.half"))
+            .await
+            .unwrap();
+        // And whoever knows fewer of them keeps away.
+        let old = to_the_last(&mut client, &schema, 7, &[first]).await.unwrap_err();
+        assert_eq!(old.kind(), BackendErrorKind::Newer);
+        client.batch_execute(&schema.sql("drop schema {s} cascade")).await.unwrap();
+    }
 }

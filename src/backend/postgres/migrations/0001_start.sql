@@ -242,3 +242,50 @@ create table {s}.entry (
   value bytea not null,
   primary key (kind, key)
 ) with (fillfactor = 80);
+
+-- What people may read, and what stays as it is when tables change.
+
+create function {s}.maybe(flags int, shift int) returns bool language sql immutable as
+  $$ select case (flags >> shift) & 3 when 1 then false when 2 then true end $$;
+
+-- What each lister says of an origin. A listing without news does not write `last_seen`.
+create view {s}.lamplighter_origins as
+  select l.name as lister, l.instance, o.url, t.name as visit_type, said.first_seen, said.last_seen,
+    said.last_update, said.flags & 1 = 1 as enabled,
+    {s}.maybe(said.flags, 1) as is_fork, {s}.maybe(said.flags, 3) as archived,
+    {s}.maybe(said.flags, 6) as mirror, {s}.maybe(said.flags, 8) as empty,
+    said.forked_from, said.forge_id, said.arguments, said.gone_at,
+    (array['deleted', 'not_listed', 'private', 'blocked', 'name_reused'])[said.gone_reason + 1] as gone_reason
+  from (
+    select id as origin, lister, first_seen, last_seen, last_update, flags, forked_from, forge_id, arguments,
+      gone_at, gone_reason from {s}.origin
+    union all
+    select origin, lister, first_seen, last_seen, last_update, flags, forked_from, forge_id, arguments,
+      gone_at, gone_reason from {s}.listing) said
+  join {s}.origin o on o.id = said.origin
+  join {s}.lister l on l.id = said.lister
+  join {s}.visit_type t on t.id = o.visit_type;
+
+-- An origin's visits so far, where it waits for the next one, and the one that is under way.
+create view {s}.lamplighter_visits as
+  select o.id as visit, o.url, t.name as visit_type, o.visits, o.last_visit, o.last_successful,
+    (array['successful', 'partial', 'failed', 'not_found'])[o.last_status + 1] as last_status,
+    o.last_snapshot, o.failures as failures_in_a_row, o.requested_at, o.requested_by, o.hold_until, o.disabled,
+    case when o.slot >= 0 then coalesce(o.next_lane, o.slot & 255) end as lane,
+    case when o.slot >= 0 then coalesce(o.next_rank, o.rank) end as rank,
+    case when o.next_lane is not null then timestamptz 'epoch' + o.rank * interval '1 microsecond' end as not_before,
+    v.token, convert_from(w.value, 'UTF8') as owner, v.since, v.until
+  from {s}.origin o
+  join {s}.visit_type t on t.id = o.visit_type
+  left join {s}.lease v on v.id = o.id
+  left join {s}.entry w on w.kind = 4 and w.key = int4send(v.owner);
+
+create view {s}.lamplighter_runs as
+  select r.id as run, l.name as lister, l.instance, r.mode, r.coverage, r.parameters, r.outcome, r.started,
+    r.finished, r.pages, r.requests, r.new, r.changed, r.unchanged, r.gone, r.withheld, r.renamed, r.gaps,
+    r.followed, r.skipped, r.error
+  from {s}.run r join {s}.lister l on l.id = r.lister;
+
+create view {s}.lamplighter_gaps as
+  select l.name as lister, l.instance, g.cursor, g.part, g.kind, g.reason, g.since, g.attempts, g.retry_at, g.run
+  from {s}.gap g join {s}.lister l on l.id = g.lister;
