@@ -19,7 +19,7 @@ want_packages() {
 }
 
 # Starts a throw-away PostgreSQL that forgets everything at a crash, reached by its socket only, and
-# sets $pg_url; it is gone after stop_postgres. Not as root, which PostgreSQL refuses.
+# sets $pg_url and $pg_restart; it is gone after stop_postgres. Not as root, which PostgreSQL refuses.
 start_postgres() {
   pg_url=
   pg_bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)
@@ -37,12 +37,15 @@ start_postgres() {
       -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=200" start >/dev/null) \
     || { rm -rf "$pg_data"; return 1; }
   pg_url="postgres://postgres@${pg_data//\//%2F}/postgres"
+  # Without warning, as at a crash.
+  pg_restart="cd '$pg_data' && ${pg_as[*]} '$pg_bin/pg_ctl' -D '$pg_data/data' -w -l '$pg_data/log' -m immediate restart >/dev/null"
 }
 
 stop_postgres() {
   [ -n "${pg_url:-}" ] || return 0
   (cd "$pg_data" && "${pg_as[@]}" "$pg_bin/pg_ctl" -D "$pg_data/data" -m immediate stop >/dev/null) || true
   rm -rf "$pg_data"
+  pg_url=
 }
 
 shared() { printf '%s' "${LAMPLIGHTER_SHARED:-../shared}"; }

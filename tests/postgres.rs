@@ -9,6 +9,8 @@
     reason = "a test may fail"
 )]
 
+#[path = "support/disturbed.rs"]
+mod disturbed;
 #[path = "support/postgres.rs"]
 mod server;
 
@@ -200,6 +202,62 @@ async fn a_listing_without_news_and_a_claim_write_no_origin() {
     schemas.done().await;
 }
 
+/// Ten listings without news, as the server counts what they write; and what an upsert would.
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_listings_without_news_write_no_origin_by_the_servers_own_count() {
+    const ORIGINS: usize = 300;
+    let Some(schemas) = Schemas::new("counted") else { return };
+    let options = schemas.options();
+    let named = |name: &str| {
+        let and = if schemas.url.contains('?') { '&' } else { '?' };
+        format!("{}{and}application_name={name}", schemas.url)
+    };
+    let client = schemas.client().await;
+    // A connection that has ended has counted all that it did.
+    let written = async |name: &str, table: &str| -> i64 {
+        let open = "select count(*) from pg_stat_activity where application_name = $1";
+        while client.query_one(open, &[&name]).await.unwrap().get::<_, i64>(0) > 0 {
+            tokio::task::yield_now().await;
+        }
+        let sql = "select n_tup_ins + n_tup_upd + n_tup_del from pg_stat_user_tables
+                   where schemaname = $1 and relname = $2";
+        client.query_one(sql, &[&options.schema, &table]).await.unwrap().get(0)
+    };
+    let (first, then, upsert) =
+        (format!("{}_a", options.schema), format!("{}_b", options.schema), format!("{}_c", options.schema));
+    let store = PostgresStore::connect(&named(&first), options.clone()).await.unwrap();
+    list(&store, "a", batch(0..ORIGINS), at(0)).await;
+    drop(store);
+    let before = written(&first, "origin").await;
+    assert_eq!(before, ORIGINS.try_into().unwrap());
+    let store = PostgresStore::connect(&named(&then), options.clone()).await.unwrap();
+    for hour in 1..=10 {
+        assert_eq!(list(&store, "a", batch(0..ORIGINS), at(hour)).await.unchanged, ORIGINS as u64);
+    }
+    drop(store);
+    assert_eq!(written(&then, "origin").await, before);
+    // The incumbent's way, for comparison: every listing writes every row.
+    let config: tokio_postgres::Config = named(&upsert).parse().unwrap();
+    let (naive, connection) = config.connect(tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    let table = format!("\"{}\".naive", options.schema);
+    naive
+        .batch_execute(&format!("create table {table} (url text primary key, last_seen int)"))
+        .await
+        .unwrap();
+    for hour in 0..=10 {
+        let sql = format!(
+            "insert into {table} select 'u' || n, $1 from generate_series(1, {ORIGINS}) n
+             on conflict (url) do update set last_seen = excluded.last_seen"
+        );
+        naive.execute(&sql, &[&hour]).await.unwrap();
+    }
+    drop(naive);
+    connection.await.unwrap().unwrap();
+    assert_eq!(written(&upsert, "naive").await, 11 * before);
+    schemas.done().await;
+}
+
 /// Each of several listers lists the same origins, all at the same moment.
 #[tokio::test(flavor = "multi_thread")]
 async fn listers_that_find_the_same_origins_at_once_make_one_of_each() {
@@ -379,11 +437,9 @@ async fn the_change_feed_is_complete_for_whoever_reads_along() {
     schemas.done().await;
 }
 
-/// Connections are cut again and again while pages are committed. A commit is kept or it is not; where
-/// nobody can know, the error says so, and the run goes on.
+/// Connections are cut again and again while pages are committed.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_connection_loses_no_page_and_doubles_none() {
-    const PAGES: usize = 120;
     let Some(schemas) = Schemas::new("cut") else { return };
     let options = schemas.options();
     let url_of_ours = format!("{}?application_name={}", schemas.url, options.schema);
@@ -400,44 +456,8 @@ async fn a_lost_connection_loses_no_page_and_doubles_none() {
             }
         }
     });
-    let plan = RunPlan::new(lister("a"), Mode::Full, (0..PAGES).map(|n| json!(n)).collect());
-    let mut unsure = 0;
-    'run: loop {
-        let tries = |e: &BackendError| assert!(e.is_retryable(), "{e}");
-        let Ok(begun) = store.begin_run(plan.clone(), at(0)).await.inspect_err(tries) else { continue };
-        loop {
-            let claimed = store.claim_cursors(begun.ticket, 1, HOUR, at(0)).await.inspect_err(tries);
-            let Ok(mut claimed) = claimed else { continue 'run };
-            let Some(cursor) = claimed.pop() else { break };
-            let n = usize::try_from(cursor.cursor.as_u64().unwrap()).unwrap();
-            let end = CursorEnd::Done(PageDigest::new([0; 16], Some([u8::try_from(n).unwrap(); 16])));
-            let commit = PageCommit::new(begun.ticket, cursor.ticket, batch(n * 5..n * 5 + 5), Some(end));
-            if store.commit_page(commit, at(0)).await.inspect_err(tries).is_err() {
-                unsure += 1;
-                continue 'run;
-            }
-        }
-        let ended = store.end_run(EndRun::new(begun.ticket, RunOutcome::Complete), at(0)).await;
-        if let Ok(ended) = ended {
-            assert_eq!(ended.run.outcome, RunOutcome::Complete);
-            assert_eq!(
-                ended.run.counts.new,
-                5 * PAGES as u64,
-                "each page counted once; {unsure} were in doubt"
-            );
-            break;
-        }
-        // Nobody knows whether it was kept: if it was, there is nothing to continue.
-        let runs = store.runs(&lamplighter::backend::RunQuery::default(), 1).await;
-        if runs.is_ok_and(|runs| runs[0].outcome == RunOutcome::Complete) {
-            break;
-        }
-    }
+    disturbed::lists_all_the_same(&store).await;
     cutter.abort();
-    let expected: BTreeSet<_> = (0..5 * PAGES).map(url).collect();
-    assert_eq!(urls(&store).await.into_iter().collect::<BTreeSet<_>>(), expected);
-    let changes = store.changes(ChangeToken(0), 10_000).await.unwrap();
-    assert_eq!(changes.len(), 5 * PAGES, "each is new once");
     schemas.done().await;
 }
 

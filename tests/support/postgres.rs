@@ -1,5 +1,6 @@
 //! A server for tests: `LAMPLIGHTER_TEST_PG` names one, as a URL. Each store gets a schema of its own.
 #![allow(clippy::expect_used, reason = "a test may fail")]
+#![allow(dead_code, reason = "each file of tests needs some of it")]
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -17,7 +18,6 @@ pub(crate) fn url() -> Option<String> {
 
 /// Schemas of one test, dropped at its end.
 pub(crate) struct Schemas {
-    #[allow(dead_code, reason = "not every file of tests opens connections of its own")]
     pub(crate) url: String,
     made: AtomicUsize,
     pool: Pool,
@@ -38,6 +38,12 @@ impl Schemas {
     /// A name that no other schema has.
     pub(crate) fn name(&self) -> String {
         format!("{}_{}", self.prefix, self.made.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// The URL of a store in a schema.
+    pub(crate) fn url_of(&self, schema: &str) -> String {
+        let and = if self.url.contains('?') { '&' } else { '?' };
+        format!("{}{and}schema={schema}", self.url)
     }
 
     /// Options with a schema that no other store has.
