@@ -20,9 +20,9 @@ use std::time::Duration;
 
 use lamplighter::backend::postgres::{Migration, PostgresOptions, PostgresStore};
 use lamplighter::backend::{
-    BackendError, BackendErrorKind, ChangeToken, Claim, Committed, CursorEnd, EndRun, ImportedOrigin,
-    MetricsStore, OriginQuery, OriginStore, PageCommit, PageDigest, RunOutcome, RunPlan, RunStore,
-    StoreOptions, VisitRequest, VisitStore,
+    BackendErrorKind, ChangeToken, Claim, Committed, CursorEnd, EndRun, ImportedOrigin, MetricsStore,
+    OriginQuery, OriginStore, PageCommit, PageDigest, RunOutcome, RunPlan, RunStore, StoreOptions,
+    VisitRequest, VisitStore,
 };
 use lamplighter::lister::{Follow, FollowKind, Mode, PageBatch, Sighting};
 use lamplighter::model::{ListerKey, NewOrigin, OriginKey, Outcome, Timestamp, VisitStatus, VisitType};
@@ -229,7 +229,7 @@ async fn ten_listings_without_news_write_no_origin_by_the_servers_own_count() {
     list(&store, "a", batch(0..ORIGINS), at(0)).await;
     drop(store);
     let before = written(&first, "origin").await;
-    assert_eq!(before, ORIGINS.try_into().unwrap());
+    assert_eq!(before, i64::try_from(ORIGINS).unwrap());
     let store = PostgresStore::connect(&named(&then), options.clone()).await.unwrap();
     for hour in 1..=10 {
         assert_eq!(list(&store, "a", batch(0..ORIGINS), at(hour)).await.unchanged, ORIGINS as u64);
