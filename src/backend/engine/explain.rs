@@ -199,7 +199,9 @@ pub(crate) fn lanes(t: &dyn KvRead, ctx: &Ctx<'_>, visit_type: &VisitType) -> Re
     })?;
     scan_prefix(t, keys::WAIT, &of_type, &mut |_, value| {
         let mut parts = keys::Parts(value);
-        count(parts.u8(), parts.i64());
+        while !parts.0.is_empty() {
+            count(parts.u8(), parts.i64());
+        }
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(loads)
