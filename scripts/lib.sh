@@ -18,6 +18,36 @@ want_packages() {
   fi
 }
 
+# Starts a throw-away PostgreSQL that forgets everything at a crash, reached by its socket only, and
+# sets $pg_url and $pg_restart; it is gone after stop_postgres. Not as root, which PostgreSQL refuses.
+start_postgres() {
+  pg_url=
+  pg_bin=$(ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -1)
+  [ -x "$pg_bin/initdb" ] && [ -x "$pg_bin/pg_ctl" ] || return 1
+  # It may be reached by its own user, wherever target/ is.
+  pg_data=$(mktemp -d "${TMPDIR:-/tmp}/lamplighter-pg.XXXXXX")
+  pg_as=()
+  if is_root; then
+    id postgres >/dev/null 2>&1 || return 1
+    chown postgres "$pg_data"
+    pg_as=(setpriv --reuid postgres --regid postgres --clear-groups)
+  fi
+  (cd "$pg_data" && "${pg_as[@]}" "$pg_bin/initdb" -D "$pg_data/data" -A trust -U postgres >/dev/null \
+    && "${pg_as[@]}" "$pg_bin/pg_ctl" -D "$pg_data/data" -w -l "$pg_data/log" -o "-c listen_addresses= -k $pg_data \
+      -c fsync=off -c synchronous_commit=off -c full_page_writes=off -c max_connections=200" start >/dev/null) \
+    || { rm -rf "$pg_data"; return 1; }
+  pg_url="postgres://postgres@${pg_data//\//%2F}/postgres"
+  # Without warning, as at a crash.
+  pg_restart="cd '$pg_data' && ${pg_as[*]} '$pg_bin/pg_ctl' -D '$pg_data/data' -w -l '$pg_data/log' -m immediate restart >/dev/null"
+}
+
+stop_postgres() {
+  [ -n "${pg_url:-}" ] || return 0
+  (cd "$pg_data" && "${pg_as[@]}" "$pg_bin/pg_ctl" -D "$pg_data/data" -m immediate stop >/dev/null) || true
+  rm -rf "$pg_data"
+  pg_url=
+}
+
 shared() { printf '%s' "${LAMPLIGHTER_SHARED:-../shared}"; }
 
 # Appends one measurement: command, result.

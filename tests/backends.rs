@@ -303,3 +303,60 @@ mod file {
         }
     }
 }
+
+#[cfg(feature = "postgres")]
+#[path = "support/postgres.rs"]
+mod server;
+
+#[cfg(feature = "postgres")]
+mod postgres {
+    use lamplighter::backend::StoreOptions;
+    use lamplighter::backend::postgres::PostgresOptions;
+
+    use super::server::Schemas;
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn postgres_as_a_value() {
+        let Some(schemas) = Schemas::new("value") else { return };
+        conformance::backend(|| schemas.fresh()).await;
+        conformance::shares(|policies| {
+            let store = StoreOptions::default().with_policies(policies);
+            let options: PostgresOptions = schemas.options().with_store(store);
+            schemas.open(options)
+        })
+        .await;
+        schemas.done().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn postgres_boxed() {
+        let Some(schemas) = Schemas::new("boxed") else { return };
+        conformance::backend(|| async { Box::new(schemas.fresh().await) as Box<dyn SchedulerBackend> }).await;
+        schemas.done().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn postgres_shared() {
+        let Some(schemas) = Schemas::new("shared") else { return };
+        conformance::backend(|| async { Arc::new(schemas.fresh().await) as Arc<dyn SchedulerBackend> }).await;
+        schemas.done().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn postgres_reopened_between_commits() {
+        let Some(schemas) = Schemas::new("reopened") else { return };
+        let options = schemas.options();
+        conformance::reopened(|| schemas.open(options.clone())).await;
+        schemas.done().await;
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn random_operations_on_postgres() {
+        let Some(schemas) = Schemas::new("random") else { return };
+        for seed in seeds() {
+            conformance::model(|| schemas.fresh(), seed).await;
+        }
+        schemas.done().await;
+    }
+}

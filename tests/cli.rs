@@ -48,7 +48,7 @@ fn bad_usage_is_one_line_and_status_two() {
         (&["replay", "nowhere"], "nowhere"),
         (&["nxt"], "'next'"),
         (&["--now", "yesterday", "runs"], "2026-01-31T12:00:00Z"),
-        (&["--store", "postgres://u:hunter2@h/d", "runs"], "without PostgreSQL"),
+        (&["--store", "postgres://u:hunter2@127.0.0.1:1/d", "runs"], "see that the server runs"),
         (&["--store", "elsewhere", "runs"], "file:PATH"),
         (&["--config", "bad.toml", "listers"], "bad.toml:1: "),
         (&["next", "Git"], "visit type"),

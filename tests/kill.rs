@@ -169,9 +169,9 @@ fn watched_answer((watch, changed): &(Mutex<Watch>, Condvar), request: &Loopback
     drop(changed.wait_while(watch, |watch| watch.dead < run).unwrap());
 }
 
-fn command(room: &Path, args: &[&str]) -> Command {
+fn command(room: &Path, store: &str, args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lamplighter"));
-    command.current_dir(room).env_remove("LAMPLIGHTER_STORE").args(["--store", "file:listed.db"]).args(args);
+    command.current_dir(room).env_remove("LAMPLIGHTER_STORE").args(["--store", store]).args(args);
     command
 }
 
@@ -185,6 +185,7 @@ fn lines(output: &Output) -> Vec<Value> {
 struct Listing {
     forge: Forge,
     room: TempDir,
+    store: String,
     args: Vec<String>,
     concurrency: u64,
     seed: u64,
@@ -199,13 +200,26 @@ impl Listing {
         args.extend(more.iter().map(|&s| s.to_owned()));
         let seed = std::env::var("SEED")
             .map_or_else(|_| RandomState::new().hash_one(lister), |s| s.parse().unwrap());
-        Self { forge, room: TempDir::new().unwrap(), args, concurrency, seed }
+        Self {
+            forge,
+            room: TempDir::new().unwrap(),
+            store: "file:listed.db".to_owned(),
+            args,
+            concurrency,
+            seed,
+        }
+    }
+
+    #[cfg(feature = "postgres")]
+    fn into_store(mut self, store: String) -> Self {
+        self.store = store;
+        self
     }
 
     fn process(&self, run: u64) -> Command {
         std::fs::write(self.room.path().join("run.toml"), format!("contact = {:?}\n", contact(run))).unwrap();
         let args: Vec<&str> = self.args.iter().map(String::as_str).collect();
-        let mut command = command(self.room.path(), &["--config", "run.toml"]);
+        let mut command = command(self.room.path(), &self.store, &["--config", "run.toml"]);
         command.args(args);
         command
     }
@@ -241,8 +255,8 @@ impl Listing {
     }
 
     /// Kills so often, then lets it end. `expected`: of each origin's URL what is listed of it.
-    fn survives(self, name: &str, expected: &BTreeMap<String, Value>) {
-        let kills: u64 = std::env::var("LAMPLIGHTER_KILLS").map_or(50, |n| n.parse().unwrap());
+    fn survives(self, name: &str, kills: u64, expected: &BTreeMap<String, Value>) {
+        let kills: u64 = std::env::var("LAMPLIGHTER_KILLS").map_or(kills, |n| n.parse().unwrap());
         assert!(kills < PAGES - 100, "LAMPLIGHTER_KILLS={kills}: there are {PAGES} pages only");
         eprintln!("{name}: SEED={}", self.seed);
         let mut random = Random(self.seed);
@@ -264,10 +278,10 @@ impl Listing {
         assert_eq!((&told["outcome"], &told["pending"]), (&json!("complete"), &json!(0)), "{told}");
 
         let room = self.room.path();
-        let runs = lines(&command(room, &["runs", "--json"]).output().unwrap());
+        let runs = lines(&command(room, &self.store, &["runs", "--json"]).output().unwrap());
         assert_eq!(runs.len(), 1, "each process went on with the run of the first: {runs:?}");
         assert_eq!((&runs[0]["outcome"], &runs[0]["gaps"]), (&json!("complete"), &json!(0)));
-        let listed = lines(&command(room, &["origins", "--all", "--json"]).output().unwrap());
+        let listed = lines(&command(room, &self.store, &["origins", "--all", "--json"]).output().unwrap());
         assert_eq!(listed.len(), expected.len(), "one row for each origin");
         for origin in listed {
             let url = origin["url"].as_str().unwrap();
@@ -387,11 +401,25 @@ fn fan() -> (Forge, BTreeMap<String, Value>) {
 #[test]
 fn a_chain_survives_kills_and_repeats_one_page_for_each() {
     let (forge, expected) = chain();
-    Listing::of(forge, "pagure", &["per_page=2"], 1).survives("chain", &expected);
+    Listing::of(forge, "pagure", &["per_page=2"], 1).survives("chain", 50, &expected);
 }
 
 #[test]
 fn a_fan_survives_kills_and_repeats_what_was_in_flight() {
     let (forge, expected) = fan();
-    Listing::of(forge, "cgit", &[], 4).survives("fan", &expected);
+    Listing::of(forge, "cgit", &[], 4).survives("fan", 50, &expected);
+}
+
+#[cfg(feature = "postgres")]
+#[path = "support/postgres.rs"]
+mod server;
+
+#[cfg(feature = "postgres")]
+#[test]
+fn a_fan_survives_kills_of_a_lister_into_postgres() {
+    let Some(schemas) = server::Schemas::new("kill") else { return };
+    let (forge, expected) = fan();
+    let store = schemas.url_of(&schemas.name());
+    Listing::of(forge, "cgit", &[], 4).into_store(store).survives("postgres", 20, &expected);
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(schemas.done());
 }

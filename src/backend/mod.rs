@@ -46,6 +46,8 @@ mod memory;
 mod options;
 mod origins;
 mod pointer;
+#[cfg(feature = "postgres")]
+pub mod postgres;
 mod prune;
 mod runs;
 mod visits;

@@ -131,8 +131,8 @@ fn close(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, mut work: Work) -> Result<Committ
         }
     }
     let lister = K::new().u32(work.run.lister);
-    work.listed.write(t, keys::LISTED, &lister)?;
-    work.seen.write(t, keys::SEEN, &lister.u64(work.run.record.id.0))?;
+    t.add_members(keys::LISTED, &lister, work.listed)?;
+    t.add_members(keys::SEEN, &lister.u64(work.run.record.id.0), work.seen)?;
     work.feed.write(t, ctx.now)?;
     work.run.record.counts.add(work.counts);
     runs::store(t, &work.run)?;

@@ -39,6 +39,8 @@ type Evidence = HashMap<(u32, u64), Option<Chunk>>;
 /// What one transaction knows.
 pub(crate) struct Ctx<'e> {
     pub(crate) now: Timestamp,
+    /// Whether a claim also places again what no new fact renews: of those at work at once, one does.
+    pub(crate) sweeps: bool,
     pub(crate) options: &'e StoreOptions,
     kinds: Vec<Kind>,
     listers: HashMap<u32, ListerRow>,
@@ -58,6 +60,7 @@ impl<'e> Ctx<'e> {
         })?;
         Ok(Self {
             now,
+            sweeps: true,
             options,
             kinds,
             listers: HashMap::new(),
@@ -82,7 +85,7 @@ impl<'e> Ctx<'e> {
 
     /// Whether an origin was made in this transaction, so that nothing else is known of it.
     pub(crate) fn is_new(&self, origin: u64) -> bool {
-        self.born.is_some_and(|(first, _)| origin >= first)
+        self.born.is_some_and(|(first, next)| (first..next).contains(&origin))
     }
 
     /// Writes what was only counted so far. To be called at the end of a transaction.

@@ -21,14 +21,9 @@ const COUNTED: u64 = 100_000;
 
 /// Origins of a lane that go before a place.
 fn ahead(t: &dyn KvRead, visit_type: u16, id: u64, place: Place) -> Result<u64> {
-    let mut n = 0;
     let from = K::new().u16(visit_type).u8(place.lane);
     let to = keys::queue(visit_type, place.lane, place.rank, id);
-    t.scan(keys::QUEUE, &from, Some(&to), &mut |_, _| {
-        n += 1;
-        Ok(if n >= COUNTED { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    })?;
-    Ok(n)
+    t.count(keys::QUEUE, &from, &to, COUNTED)
 }
 
 /// Asks for visits soon. The first wish counts; repeating it changes nothing.
@@ -237,7 +232,9 @@ pub(crate) fn lanes(t: &dyn KvRead, ctx: &Ctx<'_>, visit_type: &VisitType) -> Re
     })?;
     scan_prefix(t, keys::WAIT, &of_type, &mut |_, value| {
         let mut parts = keys::Parts(value);
-        count(parts.u8(), parts.i64());
+        while !parts.0.is_empty() {
+            count(parts.u8(), parts.i64());
+        }
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(loads)

@@ -6,7 +6,7 @@ use super::ctx::{Ctx, last, lister_row, next_of};
 use super::identity::urls_at;
 use super::keys;
 use super::kv::{KvRead, KvTxn};
-use super::place::must_load;
+use super::place::{must_load, will_load};
 use super::rows::{ChangeRow, corrupt, decode, encode};
 use crate::backend::{Change, ChangeKind, ChangeToken, Result};
 use crate::model::Timestamp;
@@ -30,6 +30,8 @@ impl Feed {
 
     /// The token that the next change said will have: no other feed is written before this one.
     pub(crate) fn next_token(&self, t: &dyn KvRead) -> Result<u64> {
+        // The very number is wanted, not only one that will do.
+        t.will_read(keys::META, &mut std::iter::once(b"change".to_vec()))?;
         Ok(last(t, "change")? + self.changes.len() as u64 + 1)
     }
 
@@ -66,6 +68,7 @@ pub(crate) fn changes(
         Ok(if found.len() >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     })?;
     found.truncate(limit);
+    will_load(t, found.iter().map(|(_, _, origin, ..)| *origin))?;
     found
         .into_iter()
         .map(|(token, kind, origin, lister, at)| {

@@ -4,6 +4,7 @@ use super::commit::{Touch, Work};
 use super::ctx::Ctx;
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn};
+use super::place::will_load;
 use super::rows::{CursorRow, CursorState, PendingRow, RunRow, corrupt, decode, encode, to_json};
 use super::{commit, gaps, parts};
 use crate::backend::{CursorEnd, GapKind, PageDigest, Result};
@@ -180,7 +181,9 @@ pub(crate) fn fail_part(t: &mut dyn KvTxn, run: &RunRow, part: Option<&str>) -> 
 
 /// A part is as it was: all that it names was seen.
 pub(crate) fn unchanged(t: &mut dyn KvTxn, ctx: &Ctx<'_>, work: &mut Work, part: u32) -> Result<()> {
-    for origin in parts::names(t, part)? {
+    let named = parts::names(t, part)?;
+    will_load(t, named.iter().copied())?;
+    for origin in named {
         work.seen.add(origin);
         work.touched.entry(origin).or_insert(Touch::Unchanged);
         commit::seen_again(t, ctx, work, origin)?;

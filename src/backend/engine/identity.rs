@@ -9,7 +9,7 @@ use super::ctx::Ctx;
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, scan_prefix};
 use super::parts;
-use super::place::{digest, edit_wishes, find, find_key, must_load, place, unqueue, write};
+use super::place::{digest, edit_wishes, find, find_key, load, place, unqueue, write};
 use super::rows::{Former, Listing, OriginRow, Visits, decode, encode};
 use super::seen::LastSeen;
 use crate::backend::{ChangeKind, Result};
@@ -62,7 +62,7 @@ fn bearer(t: &dyn KvRead, ctx: &Ctx<'_>, lister: u32, origin: &NewOrigin) -> Res
     };
     let number = kind.number;
     for id in ids_under(t, keys::FORGE, &forge_key(lister, origin.visit_type.as_str(), forge_id))? {
-        let row = must_load(t, id)?;
+        let Some(row) = load(t, id)? else { continue };
         let bears = listing_of(&row, lister).is_some_and(|l| l.forge_id() == Some(forge_id));
         if bears && row.visit_type == number {
             return Ok(Some((id, row)));
@@ -365,7 +365,7 @@ pub(crate) fn answering(t: &dyn KvRead, ctx: &Ctx<'_>, key: &OriginKey) -> Resul
     let Some(number) = ctx.kind_of(&key.visit_type).map(|k| k.number) else { return Ok(None) };
     let mut newest: Option<(u64, Numbered)> = None;
     for id in ids_under(t, keys::FORMER_KEY, &digest(&key.url, key.visit_type.as_str()))? {
-        let row = must_load(t, id)?;
+        let Some(row) = load(t, id)? else { continue };
         let told = formers(t, id)?.iter().filter(|f| f.url == key.url).map(|f| f.lost).max();
         if let Some(told) = told.filter(|_| row.visit_type == number)
             && newest.as_ref().is_none_or(|(known, _)| *known < told)

@@ -85,6 +85,8 @@ pub(crate) const QUOTA: u8 = 45;
 pub(crate) const PACE: u8 = 44;
 /// Lister whose stale origins are to be placed again to how far that is.
 pub(crate) const STALE_DUE: u8 = 42;
+/// One entry: how far the rolling sweep is.
+pub(crate) const SWEEP: u8 = 43;
 
 /// How many origins share a set.
 pub(crate) const CHUNK_BITS: u32 = 12;

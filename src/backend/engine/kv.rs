@@ -3,6 +3,8 @@
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
+use super::keys::K;
+use super::sets::{Additions, Chunk};
 use crate::backend::Result;
 
 /// Sees one entry of a scan, and says whether to go on.
@@ -15,6 +17,30 @@ pub(crate) trait KvRead {
 
     /// Visits the entries from `from` up to, not including, `to` (none: the table's end), in order.
     fn scan(&self, table: u8, from: &[u8], to: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<()>;
+
+    /// How many entries there are from `from` up to, not including, `to`; counted up to `limit`.
+    fn count(&self, table: u8, from: &[u8], to: &[u8], limit: u64) -> Result<u64> {
+        let mut n = 0;
+        self.scan(table, from, Some(to), &mut |_, _| {
+            n += 1;
+            Ok(if n >= limit { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        Ok(n)
+    }
+
+    /// Up to `limit` of a visit type's origins that wait, from all over its lanes; none where the
+    /// caller is to choose them by reading the lanes.
+    fn sample(&self, visit_type: u16, limit: usize) -> Result<Option<Vec<u64>>> {
+        let _ = (visit_type, limit);
+        Ok(None)
+    }
+
+    /// Tells that the values of these keys will be read, each of them there: tables that are far away
+    /// can get them all at once.
+    fn will_read(&self, table: u8, keys: &mut dyn Iterator<Item = Vec<u8>>) -> Result<()> {
+        let _ = (table, keys);
+        Ok(())
+    }
 }
 
 /// Reads and writes ordered tables within one transaction.
@@ -24,6 +50,35 @@ pub(crate) trait KvTxn: KvRead {
 
     /// Removes a key, where it is there.
     fn delete(&mut self, table: u8, key: &[u8]) -> Result<()>;
+
+    /// Removes all entries whose key begins with `prefix`.
+    fn clear(&mut self, table: u8, prefix: &[u8]) -> Result<()> {
+        let mut keys = Vec::new();
+        self.scan(table, prefix, after_prefix(prefix).as_deref(), &mut |key, _| {
+            keys.push(key.to_vec());
+            Ok(ControlFlow::Continue(()))
+        })?;
+        for key in keys {
+            self.delete(table, &key)?;
+        }
+        Ok(())
+    }
+
+    /// Adds members to the sets under a prefix. A chunk that has them all is not written.
+    fn add_members(&mut self, table: u8, prefix: &K, members: Additions) -> Result<()> {
+        for (chunk, lows) in members.chunks() {
+            let key = prefix.clone().u64(chunk);
+            let mut set = self.get(table, &key)?.map(|bytes| Chunk::read(&bytes)).unwrap_or_default();
+            let mut grew = false;
+            for low in lows {
+                grew |= set.insert(low);
+            }
+            if grew {
+                self.put(table, &key, &set.write())?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Runs transactions, one writer at a time.
@@ -68,14 +123,6 @@ pub(crate) fn keys_of(t: &dyn KvRead, table: u8, prefix: &[u8]) -> Result<Vec<Ve
         Ok(ControlFlow::Continue(()))
     })?;
     Ok(keys)
-}
-
-/// Removes all entries whose key begins with `prefix`.
-pub(crate) fn delete_prefix(t: &mut dyn KvTxn, table: u8, prefix: &[u8]) -> Result<()> {
-    for key in keys_of(t, table, prefix)? {
-        t.delete(table, &key)?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

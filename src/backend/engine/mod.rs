@@ -11,30 +11,30 @@
 )]
 
 mod choose;
-mod commit;
-mod ctx;
-mod explain;
-mod feed;
+pub(crate) mod commit;
+pub(crate) mod ctx;
+pub(crate) mod explain;
+pub(crate) mod feed;
 mod frontier;
-mod gaps;
-mod identity;
-mod keys;
+pub(crate) mod gaps;
+pub(crate) mod identity;
+pub(crate) mod keys;
 pub(crate) mod kv;
 pub(crate) mod mem;
-mod origins;
+pub(crate) mod origins;
 mod pace;
 mod parts;
-mod place;
+pub(crate) mod place;
 mod prune;
 #[cfg(feature = "file")]
 pub(crate) mod redb;
-mod rows;
-mod runs;
+pub(crate) mod rows;
+pub(crate) mod runs;
 mod seen;
-mod sets;
-mod standings;
+pub(crate) mod sets;
+pub(crate) mod standings;
 mod store;
-mod sweep;
+pub(crate) mod sweep;
 #[cfg(feature = "file")]
 mod tail;
 #[cfg(test)]
@@ -43,7 +43,7 @@ mod tests;
 #[cfg(feature = "file")]
 mod together;
 mod turn;
-mod visits;
+pub(crate) mod visits;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
@@ -69,7 +69,20 @@ use crate::transport::Standing;
 const FORM: u64 = 4;
 
 /// So many origins are placed again in one transaction after a change of policy.
-const AT_ONCE: usize = 1000;
+pub(crate) const AT_ONCE: usize = 1000;
+
+/// Refuses a caller's time that is too far from the clock's.
+pub(crate) fn check_clock(bound: Option<Duration>, now: Timestamp) -> Result<()> {
+    let Some(bound) = bound else { return Ok(()) };
+    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    let clock = Timestamp::EPOCH.plus(clock);
+    let apart = now.since(clock).max(clock.since(now));
+    if apart > bound {
+        let what = format!("told {now}, while the clock says {clock}");
+        return Err(BackendError::new(BackendErrorKind::Clock, what));
+    }
+    Ok(())
+}
 
 /// The engine over some tables.
 pub(crate) struct Engine<S> {
@@ -124,17 +137,8 @@ impl<S: Kv> Engine<S> {
         Ok(Self { kv, options, settled: AtomicBool::new(settled) })
     }
 
-    /// Refuses a caller's time that is too far from the clock's.
     fn check(&self, now: Timestamp) -> Result<()> {
-        let Some(bound) = self.options.clock_bound else { return Ok(()) };
-        let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
-        let clock = Timestamp::EPOCH.plus(clock);
-        let apart = now.since(clock).max(clock.since(now));
-        if apart > bound {
-            let what = format!("told {now}, while the clock says {clock}");
-            return Err(BackendError::new(BackendErrorKind::Clock, what));
-        }
-        Ok(())
+        check_clock(self.options.clock_bound, now)
     }
 
     /// After a change of policy, places every origin anew: in batches, each of them kept.
@@ -154,15 +158,10 @@ impl<S: Kv> Engine<S> {
     /// Lets a policy that asks for it look at a sample of a visit type's origins, and places all of
     /// them by what it makes of that.
     fn start(&self, visit_type: &VisitType, now: Timestamp) -> Result<()> {
-        let unsettled = |ctx: &Ctx<'_>| {
-            ctx.kind_of(visit_type)
-                .filter(|k| k.row.waiting > 0 && k.policy.unsettled(&k.shared))
-                .map(|k| k.number)
-        };
-        if self.read_at(now, |_, ctx| Ok(unsettled(ctx)))?.is_none() {
+        if self.read_at(now, |_, ctx| Ok(sweep::unsettled(ctx, visit_type)))?.is_none() {
             return Ok(());
         }
-        self.write(now, |t, ctx| match unsettled(ctx) {
+        self.write(now, |t, ctx| match sweep::unsettled(ctx, visit_type) {
             Some(number) => sweep::start(t, ctx, number),
             None => Ok(()),
         })?;
@@ -304,7 +303,7 @@ impl<S: Kv> Engine<S> {
         after: Option<&PageToken>,
         limit: usize,
     ) -> Result<OriginPage> {
-        self.read(origins::NO_TIME, |t, ctx| origins::origins(t, ctx, query, after, limit))
+        self.read(origins::NO_TIME, |t, ctx| origins::origins(t, ctx, query, after, limit, usize::MAX))
     }
 
     pub(crate) fn import(&self, origins: Vec<ImportedOrigin>, now: Timestamp) -> Result<Imported> {

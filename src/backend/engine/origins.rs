@@ -9,7 +9,7 @@ use super::identity::{answering, former_urls};
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn};
 use super::parts;
-use super::place::{absorb, create, edit_wishes, facts, load, must_load, observe, place, stats};
+use super::place::{absorb, create, edit_wishes, facts, load, must_load, observe, place, stats, will_load};
 use super::rows::{ListerRow, Listing, OriginRow};
 use super::seen::LastSeen;
 use super::sets::{self, Additions, Chunk};
@@ -68,6 +68,9 @@ struct Search<'q, 'c, 'e> {
     found: Vec<((u32, u64), (ListerKey, ListedOrigin))>,
     /// One more than asked for, to know whether anything follows.
     limit: usize,
+    /// So many more may be looked at, whether they are found or not.
+    reach: usize,
+    last: (u32, u64),
 }
 
 impl Search<'_, '_, '_> {
@@ -88,22 +91,34 @@ impl Search<'_, '_, '_> {
         Ok(query.all || listing.enabled() && listing.gone().is_none() && !stopped)
     }
 
+    fn is_over(&self) -> bool {
+        self.found.len() >= self.limit || self.reach == 0
+    }
+
     fn chunk(&mut self, t: &dyn KvRead, lister: u32, chunk: u64, set: &Chunk, after: u64) -> Result<()> {
         let key = self.ctx.lister(t, lister)?.key();
-        for low in set.iter() {
-            let id = sets::join(chunk, low);
-            if id <= after || self.only.as_ref().is_some_and(|only| !only.contains(&id)) {
-                continue;
-            }
-            let row = must_load(t, id)?;
-            let Some(listing) = row.listings.iter().find(|l| l.lister == lister) else { continue };
-            if self.wants(t, id, &row, listing)? {
-                let origin = listed(t, self.ctx, &mut self.last_seen, id, &row, listing, &key)?;
-                self.found.push(((lister, id), (key.clone(), origin)));
-                if self.found.len() >= self.limit {
+        let wanted = |id: &u64| *id > after && self.only.as_ref().is_none_or(|only| only.contains(id));
+        let ids: Vec<u64> = set.iter().map(|low| sets::join(chunk, low)).filter(wanted).collect();
+        for some in ids.chunks(self.limit) {
+            will_load(t, some.iter().copied())?;
+            for id in some {
+                self.look_at(t, lister, &key, *id)?;
+                if self.is_over() {
                     return Ok(());
                 }
             }
+        }
+        Ok(())
+    }
+
+    fn look_at(&mut self, t: &dyn KvRead, lister: u32, key: &ListerKey, id: u64) -> Result<()> {
+        self.reach = self.reach.saturating_sub(1);
+        self.last = (lister, id);
+        let row = must_load(t, id)?;
+        let Some(listing) = row.listings.iter().find(|l| l.lister == lister) else { return Ok(()) };
+        if self.wants(t, id, &row, listing)? {
+            let origin = listed(t, self.ctx, &mut self.last_seen, id, &row, listing, key)?;
+            self.found.push(((lister, id), (key.clone(), origin)));
         }
         Ok(())
     }
@@ -118,13 +133,15 @@ fn with_url(t: &dyn KvRead, ctx: &Ctx<'_>, url: &str) -> Result<Vec<u64>> {
     Ok(found)
 }
 
-/// A page of listed origins, by (lister, origin).
+/// A page of listed origins, by (lister, origin). Where `reach` of them have been looked at, the page
+/// may be shorter than asked for, and yet not the last one.
 pub(crate) fn origins(
     t: &dyn KvRead,
     ctx: &mut Ctx<'_>,
     query: &OriginQuery,
     after: Option<&PageToken>,
     limit: usize,
+    reach: usize,
 ) -> Result<OriginPage> {
     let (first, after) = after.map_or((0, 0), |token| {
         let mut parts = keys::Parts(&token.0);
@@ -142,8 +159,16 @@ pub(crate) fn origins(
     })?;
     let limit = limit.max(1);
     let only = query.url.as_ref().map(|url| with_url(t, ctx, url)).transpose()?;
-    let mut search =
-        Search { query, ctx, last_seen: LastSeen::default(), only, found: Vec::new(), limit: limit + 1 };
+    let mut search = Search {
+        query,
+        ctx,
+        last_seen: LastSeen::default(),
+        only,
+        found: Vec::new(),
+        limit: limit + 1,
+        reach,
+        last: (0, 0),
+    };
     for lister in listers {
         let after = if lister == first { after } else { 0 };
         let from = K::new().u32(lister).u64(sets::split(after).0);
@@ -152,18 +177,18 @@ pub(crate) fn origins(
             let mut parts = keys::Parts(key);
             parts.u32();
             search.chunk(t, lister, parts.u64(), &Chunk::read(value), after)?;
-            let full = search.found.len() >= search.limit;
-            Ok(if full { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+            Ok(if search.is_over() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
-        if search.found.len() >= search.limit {
+        if search.is_over() {
             break;
         }
     }
+    let stopped = search.is_over().then_some(search.last);
     let mut found = search.found;
     let more = found.len() > limit;
     found.truncate(limit);
-    let next = found.last().filter(|_| more);
-    let next = next.map(|((lister, id), _)| PageToken(K::new().u32(*lister).u64(*id).to_vec()));
+    let next = if more { found.last().map(|(at, _)| *at) } else { stopped };
+    let next = next.map(|(lister, id)| PageToken(K::new().u32(lister).u64(id).to_vec()));
     Ok(OriginPage::new(found.into_iter().map(|(_, origin)| origin).collect(), next))
 }
 
@@ -187,7 +212,7 @@ pub(crate) fn import(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, origins: Vec<Imported
     for lister in order {
         if let Some((feed, listed)) = by_lister.remove(&lister) {
             feed.write(t, ctx.now)?;
-            listed.write(t, keys::LISTED, &K::new().u32(lister))?;
+            t.add_members(keys::LISTED, &K::new().u32(lister), listed)?;
         }
     }
     Ok(counts)

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use super::commit::{Touch, Work};
 use super::ctx::{Ctx, next};
 use super::keys::{self, K};
-use super::kv::{KvRead, KvTxn, delete_prefix, keys_of, scan_prefix};
-use super::place::{must_load, observe, place};
+use super::kv::{KvRead, KvTxn, keys_of, scan_prefix};
+use super::place::{must_load, observe, place, will_load};
 use super::rows::{PartRow, PartRunRow, Reading, corrupt, decode, encode};
 use super::runs::is_open;
 use super::{gaps, rows};
@@ -226,7 +226,7 @@ pub(crate) fn finish(
     for other in runs_of(t, part)? {
         // An open run that is still reading the part keeps what it has.
         if other != run && other != in_force && (row.generation == Some(other) || !is_open(t, other)?) {
-            delete_prefix(t, keys::READING, &K::new().u32(part).u64(other))?;
+            t.clear(keys::READING, &K::new().u32(part).u64(other))?;
         }
     }
     for (origin, reading) in &mut new {
@@ -259,6 +259,7 @@ pub(crate) fn finish(
         row.fingerprint = Some(fingerprint.to_owned());
     }
     put(t, part, &row)?;
+    will_load(t, affected.iter().copied())?;
     for origin in affected {
         refresh(t, ctx, work, origin, first)?;
     }
@@ -289,10 +290,15 @@ fn refresh(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, work: &mut Work, origin: u64, f
 /// Settles the parts that a run has not read to their ends: what it read of them is kept for a
 /// retry where the run has ended, and dropped where it starts over.
 pub(crate) fn settle(t: &mut dyn KvTxn, run: u64, keep: bool) -> Result<()> {
-    for key in keys_of(t, keys::PART_RUN, &keys::of_u64(run))? {
-        let mut parts = keys::Parts(&key);
+    let of_run_keys = keys_of(t, keys::PART_RUN, &keys::of_u64(run))?;
+    let number = |key: &[u8]| {
+        let mut parts = keys::Parts(key);
         parts.u64();
-        let part = parts.u32();
+        parts.u32()
+    };
+    t.will_read(keys::PART, &mut of_run_keys.iter().map(|key| keys::of_u32(number(key)).to_vec()))?;
+    for key in of_run_keys {
+        let part = number(&key);
         let progress = of_run(t, run, part)?;
         let mut row = row(t, part)?;
         let mine = K::new().u32(part).u64(run);
@@ -300,11 +306,11 @@ pub(crate) fn settle(t: &mut dyn KvTxn, run: u64, keep: bool) -> Result<()> {
             let any = !keys_of(t, keys::READING, &mine)?.is_empty();
             let spent = row.generation == Some(run | RETRIED) && !progress.fresh;
             if !keep || spent {
-                delete_prefix(t, keys::READING, &mine)?;
+                t.clear(keys::READING, &mine)?;
             } else if progress.fresh {
                 for old in std::mem::take(&mut row.staged).into_iter().filter(|r| *r != run) {
                     if row.generation != Some(old) {
-                        delete_prefix(t, keys::READING, &K::new().u32(part).u64(old))?;
+                        t.clear(keys::READING, &K::new().u32(part).u64(old))?;
                     }
                 }
                 row.staged = vec![run];

@@ -18,6 +18,11 @@ pub(crate) fn digest(url: &str, visit_type: &str) -> [u8; 8] {
     whole.first_chunk().copied().unwrap_or_default()
 }
 
+/// The number by which an origin's key is looked up: that of the digest's bytes.
+pub(crate) fn key_number(url: &str, visit_type: &str) -> u64 {
+    u64::from_be_bytes(digest(url, visit_type))
+}
+
 /// An origin by its number.
 pub(crate) fn load(t: &dyn KvRead, id: u64) -> Result<Option<OriginRow>> {
     t.get(keys::ORIGIN, &keys::of_u64(id))?.map(|bytes| decode(&bytes)).transpose()
@@ -26,6 +31,11 @@ pub(crate) fn load(t: &dyn KvRead, id: u64) -> Result<Option<OriginRow>> {
 /// An origin that must be there.
 pub(crate) fn must_load(t: &dyn KvRead, id: u64) -> Result<OriginRow> {
     load(t, id)?.ok_or_else(|| corrupt(format!("no origin {id}")))
+}
+
+/// Tells that the rows of these origins will be read.
+pub(crate) fn will_load(t: &dyn KvRead, ids: impl IntoIterator<Item = u64>) -> Result<()> {
+    t.will_read(keys::ORIGIN, &mut ids.into_iter().map(|id| keys::of_u64(id).to_vec()))
 }
 
 /// An origin by its key.
@@ -88,7 +98,7 @@ pub(crate) fn lease(t: &dyn KvRead, id: u64) -> Result<Option<LeaseRow>> {
 /// What a policy is told of an origin.
 pub(crate) fn facts(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow) -> Result<Facts> {
     let kind = ctx.kind(row.visit_type)?;
-    let (seed, tag) = (u64::from_be_bytes(digest(&row.url, &kind.row.name)), kind.tag);
+    let (seed, tag) = (key_number(&row.url, &kind.row.name), kind.tag);
     let follows = kind.policy.follows_listings();
     let first_seen = row.listings.iter().map(|l| l.first_seen).min().unwrap_or(ctx.now);
     let mut facts = Facts::new(seed, first_seen);

@@ -6,8 +6,8 @@ use super::commit::retire;
 use super::ctx::Ctx;
 use super::feed::Feed;
 use super::keys::{self, K};
-use super::kv::{KvRead, KvTxn, delete_prefix, scan_prefix};
-use super::place::must_load;
+use super::kv::{KvRead, KvTxn, scan_prefix};
+use super::place::{must_load, will_load};
 use super::rows::{ListerRow, RunRow};
 use super::seen::LastSeen;
 use super::sets::{self, Additions, Chunk};
@@ -94,21 +94,21 @@ fn missing(t: &dyn KvRead, run: &RunRow) -> Result<Missing> {
     })?;
     let open = gaps::under(t, &keys::of_u32(run.lister))?;
     let mut missing = Missing { origins: Vec::new(), live: 0 };
-    for (chunk, mut set) in chunks {
-        let listed = set.iter().count() as u64;
-        if let Some(seen) = sets::read(t, keys::SEEN, &keys::seen(run.lister, run.record.id.0, chunk))? {
+    for (chunk, set) in &mut chunks {
+        missing.live += set.iter().count() as u64;
+        if let Some(seen) = sets::read(t, keys::SEEN, &keys::seen(run.lister, run.record.id.0, *chunk))? {
             set.subtract(&seen);
         }
-        missing.live += listed;
-        for low in set.iter() {
-            let id = sets::join(chunk, low);
-            let row = must_load(t, id)?;
-            let listing = row.listings.iter().find(|l| l.lister == run.lister && l.gone().is_none());
-            match listing {
-                None => missing.live -= 1,
-                Some(listing) if parts::under_gap(t, id, listing, &open)? => {}
-                Some(_) => missing.origins.push(id),
-            }
+    }
+    let unseen = || chunks.iter().flat_map(|(chunk, set)| set.iter().map(|low| sets::join(*chunk, low)));
+    will_load(t, unseen())?;
+    for id in unseen() {
+        let row = must_load(t, id)?;
+        let listing = row.listings.iter().find(|l| l.lister == run.lister && l.gone().is_none());
+        match listing {
+            None => missing.live -= 1,
+            Some(listing) if parts::under_gap(t, id, listing, &open)? => {}
+            Some(_) => missing.origins.push(id),
         }
     }
     Ok(missing)
@@ -143,11 +143,11 @@ fn remember(
     since: Option<Timestamp>,
 ) -> Result<()> {
     let key = K::new().u32(run.lister);
-    delete_prefix(t, keys::SUSPECT, &key)?;
+    t.clear(keys::SUSPECT, &key)?;
     lister.suspects_since = since.filter(|_| !suspects.is_empty());
     let mut set = Additions::default();
     for id in suspects {
         set.add(id);
     }
-    set.write(t, keys::SUSPECT, &key)
+    t.add_members(keys::SUSPECT, &key, set)
 }

@@ -164,6 +164,20 @@ impl Listing {
         Self { lister, flags: ENABLED, first_seen, seen_for: 0, last_update: None, more: None }
     }
 
+    /// One as a store that has columns keeps it.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn stored(lister: u32, flags: u16, seen: (Timestamp, Timestamp)) -> Self {
+        let mut listing = Self::new(lister, seen.0);
+        listing.flags = flags;
+        listing.set_last_seen(seen.1);
+        listing
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(crate) fn flags(&self) -> u16 {
+        self.flags
+    }
+
     pub(crate) fn enabled(&self) -> bool {
         self.flags & ENABLED != 0
     }
@@ -372,6 +386,20 @@ pub(crate) struct LedgerRow {
     /// Whether it tells when upstream changed.
     pub(crate) dated: bool,
     pub(crate) signals: Signals,
+}
+
+#[cfg(feature = "postgres")]
+impl LedgerRow {
+    /// Adds what was counted since `before` to what others made of it meanwhile.
+    pub(crate) fn add_to(&mut self, there: Self, before: Self) {
+        let add = |there: u64, new: u64, before: u64| there.saturating_add(new.saturating_sub(before));
+        let (new, old, s) = (self.signals, before.signals, &mut self.signals);
+        s.told = add(there.signals.told, new.told, old.told);
+        s.borne_out = add(there.signals.borne_out, new.borne_out, old.borne_out);
+        s.found = add(there.signals.found, new.found, old.found);
+        s.foretold = add(there.signals.foretold, new.foretold, old.foretold);
+        self.dated |= there.dated;
+    }
 }
 
 /// How far the rolling sweep is.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::ctx::{Ctx, conflict, fenced, lister_number, lister_number_or_new, lister_row, next};
 use super::feed::Feed;
 use super::keys::{self, K};
-use super::kv::{KvRead, KvTxn, delete_prefix, keys_of, scan_prefix};
+use super::kv::{KvRead, KvTxn, keys_of, scan_prefix};
 use super::prune::{Pruned, prune};
 use super::rows::{
     CursorRow, CursorState, ListerRow, PendingRow, RunRow, ValidatorRow, decode, encode, from_json, to_json,
@@ -61,7 +61,7 @@ fn open_key(row: &RunRow) -> K {
     open_key_of(row.lister, row.record.mode, &row.parameters)
 }
 
-fn open_key_of(lister: u32, mode: Mode, parameters: &[u8; 16]) -> K {
+pub(crate) fn open_key_of(lister: u32, mode: Mode, parameters: &[u8; 16]) -> K {
     let mode = match mode {
         Mode::Full => 0,
         Mode::Incremental => 1,
@@ -191,7 +191,7 @@ fn close(t: &mut dyn KvTxn, row: &RunRow, keep_readings: bool) -> Result<()> {
     let run = row.record.id.0;
     parts::settle(t, run, keep_readings)?;
     for table in [keys::CURSOR, keys::CURSOR_ID, keys::PENDING] {
-        delete_prefix(t, table, &keys::of_u64(run))?;
+        t.clear(table, &keys::of_u64(run))?;
     }
     t.delete(keys::CANDIDATE, &keys::of_u64(run))?;
     t.delete(keys::OPEN_RUN, &open_key(row))

@@ -5,8 +5,8 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use super::keys::{self, K};
-use super::kv::{KvRead, KvTxn, delete_prefix, scan_prefix};
-use super::place::{must_load, write};
+use super::kv::{KvRead, KvTxn, scan_prefix};
+use super::place::{must_load, will_load, write};
 use super::rows::{SeenRunRow, decode, encode};
 use super::runs::is_open;
 use super::sets::{self, Chunk};
@@ -70,23 +70,24 @@ fn fold(t: &mut dyn KvTxn, lister: u32, run: u64, started: Timestamp) -> Result<
         chunks.push((parts.u64(), Chunk::read(value)));
         Ok(ControlFlow::Continue(()))
     })?;
-    for (chunk, mut set) in chunks {
+    for (chunk, set) in &mut chunks {
         for later in &newer {
-            if let Some(known) = sets::read(t, keys::SEEN, &keys::seen(lister, *later, chunk))? {
+            if let Some(known) = sets::read(t, keys::SEEN, &keys::seen(lister, *later, *chunk))? {
                 set.subtract(&known);
             }
         }
-        for low in set.iter() {
-            let id = sets::join(chunk, low);
-            let mut row = must_load(t, id)?;
-            let Some(listing) = row.listings.iter_mut().find(|l| l.lister == lister) else { continue };
-            if listing.last_seen() < started {
-                listing.set_last_seen(started);
-                write(t, id, &row)?;
-            }
+    }
+    let only_here = || chunks.iter().flat_map(|(chunk, set)| set.iter().map(|low| sets::join(*chunk, low)));
+    will_load(t, only_here())?;
+    for id in only_here() {
+        let mut row = must_load(t, id)?;
+        let Some(listing) = row.listings.iter_mut().find(|l| l.lister == lister) else { continue };
+        if listing.last_seen() < started {
+            listing.set_last_seen(started);
+            write(t, id, &row)?;
         }
     }
-    delete_prefix(t, keys::SEEN, &run_key(lister, run))?;
+    t.clear(keys::SEEN, &run_key(lister, run))?;
     t.delete(keys::SEEN_RUN, &run_key(lister, run))
 }
 

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::keys::{CHUNK_BITS, K};
-use super::kv::{KvRead, KvTxn};
+use super::keys::CHUNK_BITS;
+use super::kv::KvRead;
 use crate::backend::Result;
 
 const SIZE: usize = 1 << CHUNK_BITS;
@@ -104,20 +104,9 @@ impl Additions {
         self.0.entry(chunk).or_default().push(low);
     }
 
-    /// Adds them to the set under a prefix. A chunk that has them all is not written.
-    pub(crate) fn write(self, t: &mut dyn KvTxn, table: u8, prefix: &K) -> Result<()> {
-        for (chunk, lows) in self.0 {
-            let key = prefix.clone().u64(chunk);
-            let mut set = read(t, table, &key)?.unwrap_or_default();
-            let mut grew = false;
-            for low in lows {
-                grew |= set.insert(low);
-            }
-            if grew {
-                t.put(table, &key, &set.write())?;
-            }
-        }
-        Ok(())
+    /// The members, chunk by chunk.
+    pub(crate) fn chunks(self) -> impl Iterator<Item = (u64, Vec<u16>)> {
+        self.0.into_iter()
     }
 }
 

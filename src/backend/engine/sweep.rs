@@ -8,9 +8,10 @@ use std::time::Duration;
 use super::ctx::{Ctx, last};
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, scan_prefix};
-use super::place::{facts, load, must_load, place_if_moved};
+use super::place::{facts, load, must_load, place_if_moved, will_load};
 use super::rows::{SweepRow, decode, encode, to_json};
 use crate::backend::Result;
+use crate::model::VisitType;
 use crate::policy::Lane;
 
 /// Every origin is placed again once within this time.
@@ -19,7 +20,6 @@ const ROUND: Duration = Duration::from_secs(14 * 86_400);
 pub(crate) const AT_ONCE: usize = 1000;
 /// A policy is shown so many origins, at most.
 const SAMPLE: usize = 1000;
-const SWEEP: &[u8] = b"sweep";
 
 /// A lister has looked again: what it told is stale is placed again, before anything else.
 pub(crate) fn look_again(t: &mut dyn KvTxn, lister: u32) -> Result<()> {
@@ -75,11 +75,11 @@ fn stale(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, limit: usize) -> Result<(usize, b
 
 /// The next ones of all origins, as many as the time since the last ones asks for.
 fn rolling(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, limit: usize) -> Result<(usize, bool)> {
-    let stored = t.get(keys::META, SWEEP)?;
+    let stored = t.get(keys::SWEEP, &[])?;
     let mut row: SweepRow = stored.map_or(Ok(SweepRow::default()), |bytes| decode(&bytes))?;
     let Some(since) = row.at else {
         row.at = Some(ctx.now);
-        t.put(keys::META, SWEEP, &encode(&row)?)?;
+        t.put(keys::SWEEP, &[], &encode(&row)?)?;
         return Ok((0, true));
     };
     let all = u128::from(last(t, "origin")?);
@@ -96,7 +96,7 @@ fn rolling(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, limit: usize) -> Result<(usize,
     let paid =
         Duration::from_micros(u64::try_from(n as u128 * ROUND.as_micros() / all.max(1)).unwrap_or(u64::MAX));
     row.at = Some(since.plus(paid).max(ctx.now.minus(ROUND)));
-    t.put(keys::META, SWEEP, &encode(&row)?)?;
+    t.put(keys::SWEEP, &[], &encode(&row)?)?;
     Ok((ids.len(), u128::from(n as u64) == owed))
 }
 
@@ -136,8 +136,37 @@ fn again(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, id: u64) -> Result<()> {
     place_if_moved(t, ctx, id, &mut row)
 }
 
+/// The visit type's number, where its policy wants to see a sample of its origins.
+pub(crate) fn unsettled(ctx: &Ctx<'_>, visit_type: &VisitType) -> Option<u16> {
+    let kind = ctx.kind_of(visit_type)?;
+    (kind.row.waiting > 0 && kind.policy.unsettled(&kind.shared)).then_some(kind.number)
+}
+
 /// Shows a policy a sample of the origins that wait, and has all of them placed again.
 pub(crate) fn start(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, number: u16) -> Result<()> {
+    let ids = match t.sample(number, SAMPLE)? {
+        Some(ids) => ids,
+        None => sample(t, number)?,
+    };
+    will_load(t, ids.iter().copied())?;
+    let mut sample = Vec::with_capacity(ids.len());
+    for id in ids {
+        let row = must_load(t, id)?;
+        sample.push(facts(t, ctx, id, &row)?);
+    }
+    let kind = ctx.kind(number)?;
+    let mut shared = kind.shared.clone();
+    kind.policy.settle(&mut shared, &sample, ctx.now);
+    let kept = to_json(&shared.kept)?;
+    ctx.edit_kind(number, |row| {
+        row.shared = Some(kept);
+        row.replace_from = Some(0);
+    });
+    Ok(())
+}
+
+/// Origins that wait, all over the lanes: the first of them, and every so many after it.
+fn sample(t: &dyn KvRead, number: u16) -> Result<Vec<u64>> {
     let mut ids = Vec::new();
     let prefix = K::new().u16(number);
     scan_prefix(t, keys::QUEUE, &prefix, &mut |key, _| {
@@ -159,18 +188,5 @@ pub(crate) fn start(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, number: u16) -> Result
         Ok(ControlFlow::Continue(()))
     })?;
     let stride = ids.len().div_ceil(SAMPLE).max(1);
-    let mut sample = Vec::new();
-    for id in ids.into_iter().step_by(stride) {
-        let row = must_load(t, id)?;
-        sample.push(facts(t, ctx, id, &row)?);
-    }
-    let kind = ctx.kind(number)?;
-    let mut shared = kind.shared.clone();
-    kind.policy.settle(&mut shared, &sample, ctx.now);
-    let kept = to_json(&shared.kept)?;
-    ctx.edit_kind(number, |row| {
-        row.shared = Some(kept);
-        row.replace_from = Some(0);
-    });
-    Ok(())
+    Ok(ids.into_iter().step_by(stride).collect())
 }

@@ -23,7 +23,9 @@ use crate::policy::{Evidence, Facts, Memo, looked_since, observe_visit};
 /// Hands out visits.
 pub(crate) fn claim(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, claim: &Claim) -> Result<Claimed> {
     expire(t, ctx.now)?;
-    refresh(t, ctx, AT_ONCE)?;
+    if ctx.sweeps {
+        refresh(t, ctx, AT_ONCE)?;
+    }
     let Some(kind) = ctx.kind_of(&claim.visit_type) else { return Ok(Claimed::default()) };
     let (number, policy) = (kind.number, std::sync::Arc::clone(&kind.policy));
     let pace = pace::note(t, number, claim.count, ctx.now)?;

@@ -82,6 +82,8 @@ pub(crate) enum Command {
     Changes(ChangesArgs),
     /// How much there is, by lister and visit type.
     Metrics(MetricsArgs),
+    /// Creates or updates the schema of a PostgreSQL store, and tells its versions.
+    Migrate,
     /// Runs a policy over a world of origins, years in seconds: what it would keep current.
     Simulate(SimulateArgs),
 }

@@ -4,7 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lamplighter::backend::{BackendErrorKind, FileStore, MemoryStore, SchedulerBackend, StoreOptions};
+use lamplighter::backend::postgres::{Migration, PostgresOptions, PostgresStore, Versions};
+use lamplighter::backend::{
+    BackendError, BackendErrorKind, FileStore, MemoryStore, SchedulerBackend, StoreOptions,
+};
 use lamplighter::driver::SystemClock;
 use lamplighter::lister::Secret;
 use lamplighter::model::{ListerKey, Timestamp};
@@ -13,7 +16,7 @@ use lamplighter::transport::{Clock, LimitStore};
 
 use crate::args::Common;
 use crate::config::Config;
-use crate::failure::{Failure, Result};
+use crate::failure::{Failure, Result, chain};
 use crate::output::Output;
 
 /// Where the store is when nobody says.
@@ -33,9 +36,6 @@ pub(crate) struct Context {
     now: Option<Timestamp>,
     store: String,
 }
-
-/// A store, and where it keeps forges' limits.
-type StoreAndLimits = (Arc<dyn SchedulerBackend>, Arc<dyn LimitStore>);
 
 impl Context {
     pub(crate) fn new(common: &Common) -> Result<Self> {
@@ -70,25 +70,26 @@ impl Context {
     }
 
     /// The store, made where there is none yet.
-    pub(crate) fn store(&self) -> Result<Arc<dyn SchedulerBackend>> {
-        Ok(self.store_and_limits()?.0)
+    pub(crate) async fn store(&self) -> Result<Arc<dyn SchedulerBackend>> {
+        Ok(self.store_and_limits().await?.0)
     }
 
     /// The store, made where there is none yet, and where it keeps forges' limits.
-    pub(crate) fn store_and_limits(&self) -> Result<StoreAndLimits> {
+    pub(crate) async fn store_and_limits(&self) -> Result<Opened> {
         match named(&self.store)? {
-            Place::Memory => Ok(both(Arc::new(MemoryStore::with_options(self.config.store_options()?)))),
-            Place::File(path) => Ok(both(self.open(&path)?)),
+            Place::Memory => Ok(both(MemoryStore::with_options(self.options()?))),
+            Place::File(path) => self.open_file(&path),
+            Place::Postgres(url) => self.open_postgres(&url, Migration::Create).await,
         }
     }
 
     /// The store, for a command that needs what earlier ones stored.
-    pub(crate) fn filled_store(&self) -> Result<Arc<dyn SchedulerBackend>> {
-        Ok(self.filled_store_and_limits()?.0)
+    pub(crate) async fn filled_store(&self) -> Result<Arc<dyn SchedulerBackend>> {
+        Ok(self.filled_store_and_limits().await?.0)
     }
 
     /// As [`Context::filled_store`], and where it keeps forges' limits.
-    pub(crate) fn filled_store_and_limits(&self) -> Result<StoreAndLimits> {
+    pub(crate) async fn filled_store_and_limits(&self) -> Result<Opened> {
         match named(&self.store)? {
             Place::Memory => Err(Failure::usage(
                 "--store memory forgets everything at exit, so it never holds what an earlier command stored; \
@@ -98,51 +99,93 @@ impl Context {
                 "there is no store at {}; list or import something first, or name another one: --store file:PATH",
                 path.display()
             ))),
-            Place::File(path) => Ok(both(self.open(&path)?)),
+            Place::File(path) => self.open_file(&path),
+            Place::Postgres(url) => self.open_postgres(&url, Migration::Never).await,
         }
     }
 
     /// A store to look at and not to change: the one named where it is there, else an empty one.
-    pub(crate) fn store_if_any(&self) -> Result<Option<Arc<dyn SchedulerBackend>>> {
+    pub(crate) async fn store_if_any(&self) -> Result<Option<Arc<dyn SchedulerBackend>>> {
         match named(&self.store)? {
-            Place::File(path) if path.exists() => Ok(Some(self.open(&path)?)),
+            Place::File(path) if path.exists() => Ok(Some(self.open_file(&path)?.0)),
+            Place::Postgres(url) => Ok(Some(self.open_postgres(&url, Migration::Never).await?.0)),
             _ => Ok(None),
         }
     }
 
     /// The filled store, for one look: a file serves one process at a time, so whoever follows it lets
     /// go in between. None while another process has it.
-    pub(crate) fn glance(&self) -> Result<Option<Arc<dyn SchedulerBackend>>> {
+    pub(crate) async fn glance(&self) -> Result<Option<Arc<dyn SchedulerBackend>>> {
         match named(&self.store)? {
-            Place::File(path) if path.exists() => match self.opened(&path, self.config.store_options()?) {
+            Place::File(path) if path.exists() => match FileStore::with_options(&path, self.options()?) {
                 Err(e) if e.kind() == BackendErrorKind::Unavailable => Ok(None),
-                store => Ok(Some(Arc::new(store?))),
+                store => Ok(Some(Arc::new(store.map_err(without)?))),
             },
-            _ => self.filled_store().map(Some),
+            _ => self.filled_store().await.map(Some),
         }
     }
 
-    fn opened(&self, path: &Path, mut options: StoreOptions) -> lamplighter::backend::Result<FileStore> {
-        if self.now.is_none() {
-            options = options.with_clock_bound(CLOCK_BOUND);
+    /// Creates the schema of a PostgreSQL store, or brings it up to date.
+    pub(crate) async fn migrate(&self) -> Result<Versions> {
+        match named(&self.store)? {
+            Place::Postgres(url) => PostgresStore::migrate(&url, &self.postgres(Migration::Update)?)
+                .await
+                .map_err(|e| no_server(&e)),
+            Place::Memory | Place::File(_) => Err(Failure::usage(
+                "only a PostgreSQL store has a schema to migrate: --store postgres://USER@HOST/DATABASE",
+            )),
         }
-        FileStore::with_options(path, options)
     }
 
-    fn open(&self, path: &Path) -> Result<Arc<FileStore>> {
+    fn options(&self) -> Result<StoreOptions> {
         let options = self.config.store_options()?;
-        let store = self.opened(path, options).map_err(|e| match Failure::from(e) {
-            // Whatever is wrong with it: without a store nothing can be done.
-            Failure::Work(message) => Failure::Usage(message),
-            other => other,
-        })?;
-        Ok(Arc::new(store))
+        Ok(if self.now.is_none() { options.with_clock_bound(CLOCK_BOUND) } else { options })
+    }
+
+    fn postgres(&self, migration: Migration) -> Result<PostgresOptions> {
+        Ok(PostgresOptions::default().with_store(self.options()?).with_migration(migration))
+    }
+
+    async fn open_postgres(&self, url: &str, migration: Migration) -> Result<Opened> {
+        Ok(both(PostgresStore::connect(url, self.postgres(migration)?).await.map_err(|e| no_server(&e))?))
+    }
+
+    fn open_file(&self, path: &Path) -> Result<Opened> {
+        Ok(both(FileStore::with_options(path, self.options()?).map_err(without)?))
+    }
+}
+
+/// A store, and where it keeps forges' limits.
+type Opened = (Arc<dyn SchedulerBackend>, Arc<dyn LimitStore>);
+
+fn both(store: impl SchedulerBackend + LimitStore + 'static) -> Opened {
+    let store = Arc::new(store);
+    (Arc::clone(&store) as _, store)
+}
+
+/// A server, unlike a file, is not waited for.
+fn no_server(e: &BackendError) -> Failure {
+    let next = match e.kind() {
+        BackendErrorKind::Unavailable => {
+            "; see that the server runs and lets you in, or run `lamplighter migrate`"
+        }
+        _ => "",
+    };
+    Failure::Usage(format!("{}{next}", chain(e)))
+}
+
+/// Whatever is wrong with a store: without one nothing can be done.
+fn without(e: BackendError) -> Failure {
+    match Failure::from(e) {
+        Failure::Work(message) => Failure::Usage(message),
+        other => other,
     }
 }
 
 enum Place {
     Memory,
     File(PathBuf),
+    Postgres(String),
 }
 
 fn named(store: &str) -> Result<Place> {
@@ -153,13 +196,9 @@ fn named(store: &str) -> Result<Place> {
         return Ok(Place::File(path.into()));
     }
     if store.starts_with("postgres://") || store.starts_with("postgresql://") {
-        // The URL may hold a password: it is not repeated.
-        return Err(Failure::usage("this command is built without PostgreSQL; use --store file:PATH"));
+        return Ok(Place::Postgres(store.to_owned()));
     }
-    Err(Failure::usage("a store is written file:PATH or memory, as in --store file:./lamplighter.db"))
-}
-
-/// A store as the two things that it is here.
-fn both<S: SchedulerBackend + LimitStore + 'static>(store: Arc<S>) -> StoreAndLimits {
-    (Arc::clone(&store) as _, store)
+    Err(Failure::usage(
+        "a store is written file:PATH, postgres://USER@HOST/DATABASE or memory, as in --store file:./lamplighter.db",
+    ))
 }

@@ -23,7 +23,7 @@ const WATCH_EVERY: Duration = Duration::from_secs(5);
 pub(crate) async fn changes(args: &ChangesArgs, context: &mut Context) -> Result<Done> {
     let mut after = ChangeToken(args.after);
     loop {
-        let store = if args.follow { context.glance()? } else { Some(context.filled_store()?) };
+        let store = if args.follow { context.glance().await? } else { Some(context.filled_store().await?) };
         if let Some(store) = store {
             loop {
                 let page = store.changes(after, PAGE).await?;
@@ -76,7 +76,7 @@ fn show(changes: &[Change], context: &mut Context) -> Result<()> {
 
 pub(crate) async fn metrics(args: &MetricsArgs, context: &mut Context) -> Result<Done> {
     loop {
-        let store = if args.watch { context.glance()? } else { Some(context.filled_store()?) };
+        let store = if args.watch { context.glance().await? } else { Some(context.filled_store().await?) };
         if let Some(store) = store {
             let metrics = store.metrics(context.now()).await?;
             drop(store);

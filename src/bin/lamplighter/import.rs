@@ -26,7 +26,7 @@ pub(crate) async fn import(args: &ImportArgs, context: &mut Context) -> Result<D
     } else {
         Box::new(BufReader::new(File::open(&args.file).map_err(cannot)?))
     };
-    let store = context.store()?;
+    let store = context.store().await?;
     let now = context.now();
     let mut imported = Imported::default();
     let mut bad: Vec<(u64, String)> = Vec::new();

@@ -85,7 +85,7 @@ pub(crate) async fn list(args: &ListArgs, context: &mut Context) -> Result<Done>
     if args.dry_run {
         return dry_run(args, &asked, context).await;
     }
-    let (store, limits) = context.store_and_limits()?;
+    let (store, limits) = context.store_and_limits().await?;
     let transport = client::polite(&asked.built, &asked.secrets, context, Some(limits))?;
     let options = asked
         .options(args.max_pages)
@@ -330,7 +330,7 @@ fn told_by(response: &Response) -> JsonObject {
 async fn dry_run(args: &ListArgs, asked: &Asked, context: &mut Context) -> Result<Done> {
     let key = asked.key();
     let scratch = MemoryStore::new();
-    if let Some(store) = context.store_if_any()? {
+    if let Some(store) = context.store_if_any().await? {
         let lister = store.lister(&key, context.now()).await?;
         if !args.full && !lister.current_state.is_empty() {
             seed_state(&scratch, &key, lister.current_state, lister.state_form, context.now()).await?;

@@ -9,6 +9,7 @@ mod failure;
 mod feed;
 mod import;
 mod list;
+mod migrate;
 mod output;
 mod progress;
 mod query;
@@ -83,6 +84,7 @@ async fn dispatch(command: &Command, context: &mut Context) -> Result<Done> {
         Command::Enable(args) => wishes::enable(args, context).await,
         Command::Changes(args) => feed::changes(args, context).await,
         Command::Metrics(args) => feed::metrics(args, context).await,
+        Command::Migrate => migrate::migrate(context).await,
         Command::Simulate(args) => simulate::simulate(args, context).await,
     }
 }

@@ -70,7 +70,7 @@ pub(crate) fn listers(context: &mut Context) -> Result<Done> {
 }
 
 pub(crate) async fn origins(args: &OriginsArgs, context: &mut Context) -> Result<Done> {
-    let store = context.filled_store()?;
+    let store = context.filled_store().await?;
     let mut query = OriginQuery::default();
     query.lister.clone_from(&args.lister);
     query.instance.clone_from(&args.instance);
@@ -148,7 +148,7 @@ fn origin_json(lister: &ListerKey, o: &ListedOrigin) -> Value {
 }
 
 pub(crate) async fn runs(args: &RunsArgs, context: &mut Context) -> Result<Done> {
-    let store = context.filled_store()?;
+    let store = context.filled_store().await?;
     let mut query = RunQuery::default();
     query.lister.clone_from(&args.lister);
     query.instance.clone_from(&args.instance);
@@ -216,7 +216,7 @@ fn run_json(run: &RunRecord) -> Value {
 }
 
 pub(crate) async fn gaps(args: &GapsArgs, context: &mut Context) -> Result<Done> {
-    let (store, limits) = context.filled_store_and_limits()?;
+    let (store, limits) = context.filled_store_and_limits().await?;
     let gaps = store.gaps(&GapQuery::default()).await?;
     if args.retry {
         return crate::list::retry(&store, &limits, &gaps, context).await;

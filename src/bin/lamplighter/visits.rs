@@ -18,7 +18,7 @@ use crate::output::{Table, count, note};
 const BATCH: usize = 1000;
 
 pub(crate) async fn next(args: &NextArgs, context: &mut Context) -> Result<Done> {
-    let store = context.filled_store()?;
+    let store = context.filled_store().await?;
     let claim =
         Claim::new(args.visit_type.clone(), args.count).with_lease(args.lease).with_owner(&args.owner);
     let now = context.now();
@@ -166,7 +166,7 @@ impl Counts {
 }
 
 pub(crate) async fn complete(context: &mut Context) -> Result<Done> {
-    let store = context.filled_store()?;
+    let store = context.filled_store().await?;
     let mut counts = Counts::default();
     let mut batch = Vec::new();
     let mut input = std::io::BufReader::new(std::io::stdin());
@@ -225,7 +225,7 @@ pub(crate) async fn complete(context: &mut Context) -> Result<Done> {
 }
 
 pub(crate) async fn explain(args: &ExplainArgs, context: &mut Context) -> Result<Done> {
-    let store = context.filled_store()?;
+    let store = context.filled_store().await?;
     let (listed_by, visit_types) = listers_of(&*store, &args.url).await?;
     let visit_type = one_type(&args.url, args.visit_type.as_ref(), &visit_types)?;
     let now = context.now();

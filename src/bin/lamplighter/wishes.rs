@@ -17,7 +17,7 @@ use crate::visits::{listers_of, the_visit_type, unknown};
 const BATCH: usize = 1000;
 
 pub(crate) async fn request(args: &RequestArgs, context: &mut Context) -> Result<Done> {
-    let store = context.filled_store()?;
+    let store = context.filled_store().await?;
     let visit_type = the_visit_type(&*store, &args.url, args.visit_type.as_ref()).await?;
     let wish = VisitRequest::new(OriginKey::new(&args.url, visit_type), &args.by);
     let answer = store.request(&[wish], context.now()).await?.pop().flatten();
@@ -61,7 +61,7 @@ struct Line {
 }
 
 pub(crate) async fn hint(args: &HintArgs, context: &mut Context) -> Result<Done> {
-    let store = context.filled_store()?;
+    let store = context.filled_store().await?;
     let now = context.now();
     let changed_at = args.changed_at.map_or(now, |at| at.0);
     let Some(url) = &args.url else { return hints(args, changed_at, &*store, context).await };
@@ -168,7 +168,7 @@ async fn set_disabled(
     reason: &str,
     context: &mut Context,
 ) -> Result<Done> {
-    let store = context.filled_store()?;
+    let store = context.filled_store().await?;
     let types = match visit_type {
         Some(given) => vec![given.clone()],
         None => listers_of(&*store, url).await?.1,

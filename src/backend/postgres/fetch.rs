@@ -1,0 +1,591 @@
+//! Gets what a run of the engine needed and did not know: each kind of thing in one statement, the
+//! statements one behind the other on the wire.
+
+use std::collections::{BTreeMap, HashMap};
+
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::db::Db;
+use super::known::{CHANGES, Known, Numbers, Unknown};
+use super::origin::{self, Origin, Other};
+use super::rows::{Gap, Lister, Run, Type};
+use super::sql::{Time, Version, signed};
+use super::table::of;
+use super::{seen, sql};
+use crate::backend::Result;
+use crate::backend::engine::keys::{self, K, Parts};
+use crate::backend::engine::kv::after_prefix;
+use crate::backend::engine::rows::{ChangeRow, LeaseRow, OriginRow, corrupt, encode};
+use crate::model::ListerKey;
+use crate::policy::Lane;
+
+/// The first range of a table brings so many entries; each further one twice as many.
+const AT_FIRST: u64 = 512;
+
+/// Never more than this at once.
+const AT_MOST: u64 = 1 << 17;
+
+/// What else is to be minded while fetching.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Hints {
+    /// So many origins are wanted of each lane.
+    pub(super) batch: u64,
+    /// Only those that this lister lists are wanted.
+    pub(super) only: Option<i32>,
+    /// Where to begin in a slot instead of at its head.
+    pub(super) positions: HashMap<i32, (i64, i64)>,
+}
+
+/// Statements take their parameters by reference, so they are bundled with them here.
+struct Asked {
+    ranges: Vec<Unknown>,
+    keys: BTreeMap<u8, Vec<Vec<u8>>>,
+    counts: Vec<Unknown>,
+}
+
+/// All visit types: every transaction needs them. Tells whether all origins are placed by the policy of
+/// now.
+pub(super) async fn types(db: &Db<'_>, known: &mut Known) -> Result<bool> {
+    let sql = format!("select {} from {{s}}.visit_type t", of("t", Type::COLUMNS));
+    let mut settled = true;
+    for row in db.rows(&sql, &[]).await? {
+        let row = Type::read(&row).map_err(|e| sql::failed("reading visit types", e))?;
+        settled &= row.replace_from.is_none();
+        let key = K::new().u16(row.id.cast_unsigned()).to_vec();
+        known.put(keys::TYPE, key, Some(encode(&row.row())?));
+    }
+    known.whole(keys::TYPE, Vec::new(), None);
+    Ok(settled)
+}
+
+/// Gets all that is unknown.
+pub(super) async fn all(db: &Db<'_>, known: &mut Known, hints: &Hints, unknown: Vec<Unknown>) -> Result<()> {
+    let mut asked = Asked { ranges: Vec::new(), keys: BTreeMap::new(), counts: Vec::new() };
+    for what in unknown {
+        match what {
+            Unknown::Key(table, key) => asked.keys.entry(table).or_default().push(key),
+            Unknown::Range(..) => asked.ranges.push(what),
+            Unknown::Count(..) => asked.counts.push(what),
+            Unknown::Sample(visit_type, limit) => sample(db, known, visit_type, limit).await?,
+        }
+    }
+    let mut entries = Vec::new();
+    for (table, wanted) in asked.keys {
+        match table {
+            keys::ORIGIN => origins(db, known, &wanted).await?,
+            keys::LEASE => leases(db, known, &wanted).await?,
+            keys::LISTER => listers(db, known, "id = any($1)", &[&ids(&wanted)], wanted.clone()).await?,
+            keys::LISTER_ID => {
+                let uuids: Vec<_> = wanted.iter().filter_map(|k| uuid::Uuid::from_slice(k).ok()).collect();
+                listers(db, known, "uuid = any($1)", &[&uuids], wanted).await?;
+            }
+            keys::RUN => {
+                let numbers: Vec<i64> = wanted.iter().map(|k| signed(!keys::first_u64(k))).collect();
+                runs(db, known, "r.id = any($1)", &[&numbers], wanted).await?;
+            }
+            keys::OPEN_RUN => open_runs(db, known, wanted).await?,
+            keys::META => {
+                for name in wanted {
+                    last_number(db, known, name).await?;
+                }
+            }
+            keys::SEEN => seen::fetch(db, known, wanted).await?,
+            keys::GAP => {
+                let digests: Vec<Vec<u8>> =
+                    wanted.iter().filter_map(|k| Some(k.get(20..)?.to_vec())).collect();
+                let lister: Vec<i32> = wanted.iter().map(|k| Parts(k).u32().cast_signed()).collect();
+                gaps(db, known, "lister = any($1) and digest = any($2)", &[&lister, &digests]).await?;
+                known.all_absent(keys::GAP, wanted);
+            }
+            _ => entries.extend(wanted.into_iter().map(|key| (table, key))),
+        }
+    }
+    if !entries.is_empty() {
+        entries_by_key(db, known, entries).await?;
+    }
+    ranges(db, known, hints, asked.ranges).await?;
+    for count in asked.counts {
+        let n = counted(db, &count).await?;
+        known.count_is(count, n);
+    }
+    Ok(())
+}
+
+async fn ranges(db: &Db<'_>, known: &mut Known, hints: &Hints, ranges: Vec<Unknown>) -> Result<()> {
+    let mut found: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
+    let mut entries = Vec::new();
+    for range in ranges {
+        let Unknown::Range(table, from, to) = range else { continue };
+        match table {
+            keys::ORIGIN_KEY if to.is_some() => found.push((from, to)),
+            keys::ORIGIN_KEY => by_digest(db, known, from).await?,
+            keys::QUEUE => queue(db, known, hints, from, to).await?,
+            keys::ORIGIN => origins_from(db, known, from, to).await?,
+            // Kept in step by statements of their own, before the engine runs.
+            keys::DEADLINE | keys::WAIT => known.whole(table, from, to),
+            keys::LISTER => {
+                listers(db, known, "true", &[], Vec::new()).await?;
+                known.whole(table, Vec::new(), None);
+            }
+            keys::RUN => runs_from(db, known, from, to).await?,
+            keys::CHANGE => changes(db, known, from, to).await?,
+            keys::GAP => {
+                if from.is_empty() {
+                    gaps(db, known, "true", &[]).await?;
+                } else {
+                    let lister = Parts(&from).u32().cast_signed();
+                    gaps(db, known, "lister = $1", &[&lister]).await?;
+                }
+                known.whole(table, from, to);
+            }
+            _ => entries.push((table, from, to)),
+        }
+    }
+    if !found.is_empty() {
+        find(db, known, found).await?;
+    }
+    if !entries.is_empty() {
+        entries_by_range(db, known, entries).await?;
+    }
+    Ok(())
+}
+
+fn ids(keys: &[Vec<u8>]) -> Vec<i32> {
+    keys.iter().map(|k| Parts(k).u32().cast_signed()).collect()
+}
+
+/// How many entries the next range of a table is to bring.
+fn next_size(known: &mut Known, table: u8, at_first: u64) -> u64 {
+    let doublings = known.ask(table).saturating_sub(1).min(16);
+    (at_first << doublings).min(AT_MOST.max(at_first))
+}
+
+fn origin_columns() -> String {
+    format!("{}, o.xmin", of("o", Origin::COLUMNS))
+}
+
+/// Learns origins, with all that further listers say of them.
+async fn learn(db: &Db<'_>, known: &mut Known, rows: Vec<Row>) -> Result<Vec<(u64, OriginRow)>> {
+    let failed = |e| sql::failed("reading origins", e);
+    let mut found = Vec::with_capacity(rows.len());
+    let mut shared = Vec::new();
+    for row in rows {
+        let Version(version) = row.try_get("xmin").map_err(failed)?;
+        let flat = Origin::read(&row).map_err(failed)?;
+        let id = flat.id.cast_unsigned();
+        known.versions.insert((keys::ORIGIN, id), version);
+        if flat.others > 0 {
+            shared.push(flat.id);
+        }
+        let key = flat.key.map(|digest| (digest, flat.twin));
+        known.found_by.insert(id, key);
+        if let Some((digest, _)) = key {
+            let key = K::new().u64(digest.cast_unsigned()).u64(id).to_vec();
+            known.put(keys::ORIGIN_KEY, key, Some(Vec::new()));
+        }
+        found.push((id, origin::row(flat)?));
+    }
+    if !shared.is_empty() {
+        let places: HashMap<u64, usize> = found.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
+        let sql = format!(
+            "select {} from {{s}}.listing l where origin = any($1) order by origin, place",
+            of("l", Other::COLUMNS)
+        );
+        for row in db.rows(&sql, &[&shared]).await? {
+            let other = Other::read(&row).map_err(failed)?;
+            let at = places.get(&other.origin.cast_unsigned());
+            if let Some((_, row)) = at.and_then(|at| found.get_mut(*at)) {
+                row.listings.push(origin::listing(other)?);
+            }
+        }
+    }
+    for (id, row) in &found {
+        known.put(keys::ORIGIN, keys::of_u64(*id).to_vec(), Some(encode(row)?));
+    }
+    Ok(found)
+}
+
+async fn origins(db: &Db<'_>, known: &mut Known, wanted: &[Vec<u8>]) -> Result<()> {
+    let ids: Vec<i64> = wanted.iter().map(|k| signed(keys::first_u64(k))).collect();
+    let sql = format!("select {} from {{s}}.origin o where o.id = any($1)", origin_columns());
+    let rows = db.rows(&sql, &[&ids]).await?;
+    learn(db, known, rows).await?;
+    known.all_absent(keys::ORIGIN, wanted.to_vec());
+    Ok(())
+}
+
+/// Origins by the digests of their keys: a range for each.
+async fn find(db: &Db<'_>, known: &mut Known, wanted: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<()> {
+    let digests: Vec<i64> = wanted.iter().map(|(from, _)| signed(keys::first_u64(from))).collect();
+    let sql = format!("select {} from {{s}}.origin o where o.key = any($1)", origin_columns());
+    let rows = db.rows(&sql, &[&digests]).await?;
+    learn(db, known, rows).await?;
+    for (from, to) in wanted {
+        known.whole(keys::ORIGIN_KEY, from, to);
+    }
+    Ok(())
+}
+
+/// So many origins are read at first of those in the order of their digests.
+const IN_TURN: u64 = 32;
+
+/// Origins in the order of their digests, from a key on.
+async fn by_digest(db: &Db<'_>, known: &mut Known, from: Vec<u8>) -> Result<()> {
+    let limit = next_size(known, keys::ORIGIN_KEY, IN_TURN);
+    // Where a range begins behind all that begin with something, its key is short.
+    let mut whole = from.clone();
+    whole.resize(from.len().max(8), 0);
+    let first = signed(keys::first_u64(&whole));
+    // Digests have no sign, numbers there do: the upper half of them comes first there.
+    let last = if first < 0 { -1 } else { i64::MAX };
+    let sql = format!(
+        "select {} from {{s}}.origin o where o.key between $1 and $2 order by o.key, o.twin limit $3",
+        origin_columns()
+    );
+    let rows = db.rows(&sql, &[&first, &last, &signed(limit)]).await?;
+    let all = (rows.len() as u64) < limit;
+    let found = learn(db, known, rows).await?;
+    let end = match found.last().and_then(|(id, _)| known.found_by.get(id).copied().flatten()) {
+        // Of those with the last digest there may be more.
+        Some((digest, _)) if !all && digest != first => Some(keys::of_u64(digest.cast_unsigned()).to_vec()),
+        Some((digest, _)) if !all => after_prefix(&keys::of_u64(digest.cast_unsigned())),
+        _ => after_prefix(&keys::of_u64(last.cast_unsigned())),
+    };
+    known.whole(keys::ORIGIN_KEY, from, end);
+    Ok(())
+}
+
+/// Origins of a visit type that wait, every so many in the order of the index of claims; those that
+/// wait in two lanes are taken in the one that is not the guard's.
+async fn sample(db: &Db<'_>, known: &mut Known, visit_type: u16, limit: usize) -> Result<()> {
+    let sql = "select id from (
+           select o.id, row_number() over (order by o.slot, o.rank, o.id) - 1 as n, count(*) over () as whole
+           from {s}.origin o
+           where o.slot between $1 and $2 and o.slot >= 0 and o.slot <> $3
+             and not exists (select from {s}.lease l where l.id = o.id)) waiting
+         where n % greatest((whole + $4 - 1) / $4, 1) = 0 order by n";
+    let (first, last) = (origin::slot(visit_type, 0), origin::waiting_slot(visit_type));
+    let guard = origin::slot(visit_type, Lane::GUARD.0);
+    let most = i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut found = Vec::new();
+    for row in db.rows(sql, &[&first, &last, &guard, &most]).await? {
+        let id: i64 = row.try_get(0).map_err(|e| sql::failed("reading a sample", e))?;
+        found.push(id.cast_unsigned());
+    }
+    known.sample_is(visit_type, limit, found);
+    Ok(())
+}
+
+async fn origins_from(db: &Db<'_>, known: &mut Known, from: Vec<u8>, to: Option<Vec<u8>>) -> Result<()> {
+    let limit = next_size(known, keys::ORIGIN, AT_FIRST * 2);
+    let sql =
+        format!("select {} from {{s}}.origin o where o.id >= $1 order by o.id limit $2", origin_columns());
+    let rows = db.rows(&sql, &[&signed(keys::first_u64(&from)), &signed(limit)]).await?;
+    let all = (rows.len() as u64) < limit;
+    let found = learn(db, known, rows).await?;
+    let last = found.last().map(|(id, _)| after(&keys::of_u64(*id)));
+    known.whole(keys::ORIGIN, from, if all { to } else { last });
+    Ok(())
+}
+
+/// The first key after a key.
+fn after(key: &[u8]) -> Vec<u8> {
+    let mut next = key.to_vec();
+    next.push(0);
+    next
+}
+
+/// A stretch of a lane, without what is under way.
+async fn queue(
+    db: &Db<'_>,
+    known: &mut Known,
+    hints: &Hints,
+    from: Vec<u8>,
+    to: Option<Vec<u8>>,
+) -> Result<()> {
+    let limit = next_size(known, keys::QUEUE, hints.batch.max(64));
+    let mut parts = Parts(&from);
+    let (visit_type, lane) = (parts.u16(), parts.u8());
+    let slot = origin::slot(visit_type, lane);
+    let mut low = (i64::MIN, 0);
+    if from.len() > 3 {
+        low = (parts.i64(), signed(parts.u64()));
+    }
+    let at_head = low == (i64::MIN, 0) && !hints.positions.contains_key(&slot);
+    if let Some(position) = hints.positions.get(&slot) {
+        low = low.max(*position);
+    }
+    let mut high = (i64::MAX, i64::MAX);
+    if let Some(to) = to.as_deref().filter(|to| to.starts_with(from.get(..3).unwrap_or_default())) {
+        let mut parts = Parts(to.get(3..).unwrap_or_default());
+        high = (parts.i64(), signed(parts.u64()));
+    }
+    let columns = origin_columns();
+    // The indexes are partial: a plan made without knowing the slot must see that they apply.
+    let free = "not exists (select from {s}.lease l where l.id = o.id)
+           and ($7::int is null or o.lister = $7 or o.others > 0 and exists
+             (select from {s}.listing l where l.origin = o.id and l.lister = $7))";
+    let sql = format!(
+        "(select {columns}, o.rank as at from {{s}}.origin o
+         where o.slot = $1 and o.slot >= 0 and (o.rank, o.id) >= ($2, $3) and (o.rank, o.id) < ($4, $5)
+           and {free} order by o.slot, o.rank, o.id limit $6)
+         union all
+         (select {columns}, o.also_rank as at from {{s}}.origin o
+         where o.also_slot = $1 and o.also_slot >= 0 and o.next_lane is null
+           and (o.also_rank, o.id) >= ($2, $3) and (o.also_rank, o.id) < ($4, $5)
+           and {free} order by o.also_slot, o.also_rank, o.id limit $6)
+         order by at, id limit $6"
+    );
+    let params: [&(dyn ToSql + Sync); 7] =
+        [&slot, &low.0, &low.1, &high.0, &high.1, &signed(limit), &hints.only];
+    let began = std::time::Instant::now();
+    let rows = db.rows(&sql, &params).await?;
+    if at_head {
+        let took = i64::try_from(began.elapsed().as_micros()).unwrap_or(i64::MAX);
+        known.heads.entry(slot).or_insert(took);
+    }
+    let all = (rows.len() as u64) < limit;
+    let mut last = None;
+    let ranks: Vec<i64> = rows
+        .iter()
+        .map(|row| row.try_get("at").map_err(|e| sql::failed("reading a lane", e)))
+        .collect::<Result<_>>()?;
+    for ((id, _), rank) in learn(db, known, rows).await?.into_iter().zip(ranks) {
+        let key = keys::queue(visit_type, lane, rank, id).to_vec();
+        last = Some(after(&key));
+        known.put(keys::QUEUE, key, Some(Vec::new()));
+        known.absent(keys::LEASE, keys::of_u64(id).to_vec());
+    }
+    known.whole(keys::QUEUE, from, if all { to } else { last });
+    Ok(())
+}
+
+async fn counted(db: &Db<'_>, count: &Unknown) -> Result<u64> {
+    let Unknown::Count(_, from, to, limit) = count else { return Ok(0) };
+    let (mut from, mut to) = (Parts(from), Parts(to));
+    let slot = origin::slot(from.u16(), from.u8());
+    let (_, _) = (to.u16(), to.u8());
+    let sql = "select count(*) from (
+         (select from {s}.origin o where o.slot = $1 and o.slot >= 0 and (o.rank, o.id) < ($2, $3)
+           and not exists (select from {s}.lease l where l.id = o.id) limit $4)
+         union all
+         (select from {s}.origin o where o.also_slot = $1 and o.also_slot >= 0 and o.next_lane is null
+           and (o.also_rank, o.id) < ($2, $3)
+           and not exists (select from {s}.lease l where l.id = o.id) limit $4) limit $4) ahead";
+    let params: [&(dyn ToSql + Sync); 4] = [&slot, &to.i64(), &signed(to.u64()), &signed(*limit)];
+    let row = db.row(sql, &params).await?;
+    Ok(row.try_get::<_, i64>(0).map_err(|e| sql::failed("counting", e))?.cast_unsigned())
+}
+
+async fn leases(db: &Db<'_>, known: &mut Known, wanted: &[Vec<u8>]) -> Result<()> {
+    let ids: Vec<i64> = wanted.iter().map(|k| signed(keys::first_u64(k))).collect();
+    let sql = "select id, token, owner, since, until, xmin from {s}.lease where id = any($1)";
+    let failed = |e| sql::failed("reading leases", e);
+    for row in db.rows(sql, &[&ids]).await? {
+        let id = row.try_get::<_, i64>("id").map_err(failed)?.cast_unsigned();
+        let lease = LeaseRow {
+            token: row.try_get::<_, i64>("token").map_err(failed)?.cast_unsigned(),
+            owner: row.try_get::<_, i32>("owner").map_err(failed)?.cast_unsigned(),
+            since: row.try_get::<_, Time>("since").map_err(failed)?.0,
+            until: row.try_get::<_, Time>("until").map_err(failed)?.0,
+        };
+        let Version(version) = row.try_get("xmin").map_err(failed)?;
+        known.versions.insert((keys::LEASE, id), version);
+        known.put(keys::LEASE, keys::of_u64(id).to_vec(), Some(encode(&lease)?));
+    }
+    known.all_absent(keys::LEASE, wanted.to_vec());
+    Ok(())
+}
+
+async fn listers(
+    db: &Db<'_>,
+    known: &mut Known,
+    which: &str,
+    params: &[&(dyn ToSql + Sync)],
+    wanted: Vec<Vec<u8>>,
+) -> Result<()> {
+    let sql = format!("select {} from {{s}}.lister l where {which}", of("l", Lister::COLUMNS));
+    for row in db.rows(&sql, params).await? {
+        let row = Lister::read(&row).map_err(|e| sql::failed("reading listers", e))?;
+        let number = keys::of_u32(row.id.cast_unsigned());
+        known.put(keys::LISTER_ID, row.uuid.as_bytes().to_vec(), Some(number.to_vec()));
+        known.put(keys::LISTER, number.to_vec(), Some(encode(&row.row())?));
+    }
+    // A number has four bytes, an id sixteen.
+    for key in wanted {
+        known.absent(if key.len() == 4 { keys::LISTER } else { keys::LISTER_ID }, key);
+    }
+    Ok(())
+}
+
+async fn runs(
+    db: &Db<'_>,
+    known: &mut Known,
+    which: &str,
+    params: &[&(dyn ToSql + Sync)],
+    wanted: Vec<Vec<u8>>,
+) -> Result<Vec<i64>> {
+    let sql = format!(
+        "select {}, l.name as of_name, l.instance as of_instance
+         from {{s}}.run r join {{s}}.lister l on l.id = r.lister where {which}",
+        of("r", Run::COLUMNS)
+    );
+    let failed = |e| sql::failed("reading runs", e);
+    let mut found = Vec::new();
+    for row in db.rows(&sql, params).await? {
+        let run = Run::read(&row).map_err(failed)?;
+        let name: String = row.try_get("of_name").map_err(failed)?;
+        let instance: String = row.try_get("of_instance").map_err(failed)?;
+        let id = run.id;
+        found.push(id);
+        if run.current {
+            known.put(keys::OPEN_RUN, run.open_key()?, Some(keys::of_u64(id.cast_unsigned()).to_vec()));
+        }
+        let whole = encode(&run.row(ListerKey::new(name, instance))?)?;
+        known.put(keys::RUN, keys::of_run(id.cast_unsigned()).to_vec(), Some(whole));
+    }
+    known.all_absent(keys::RUN, wanted);
+    Ok(found)
+}
+
+/// Runs, the newest first.
+async fn runs_from(db: &Db<'_>, known: &mut Known, from: Vec<u8>, to: Option<Vec<u8>>) -> Result<()> {
+    let limit = next_size(known, keys::RUN, AT_FIRST);
+    let newest = if from.is_empty() { i64::MAX } else { signed(!keys::first_u64(&from)) };
+    let which = "r.id <= $1 order by r.id desc limit $2";
+    let found = runs(db, known, which, &[&newest, &signed(limit)], Vec::new()).await?;
+    let all = (found.len() as u64) < limit;
+    let last = found.last().map(|id| after(&keys::of_run(id.cast_unsigned())));
+    known.whole(keys::RUN, from, if all { to } else { last });
+    Ok(())
+}
+
+async fn open_runs(db: &Db<'_>, known: &mut Known, wanted: Vec<Vec<u8>>) -> Result<()> {
+    // One lister at a time is worked on: few runs are its open ones.
+    let listers = ids(&wanted);
+    runs(db, known, "r.lister = any($1) and r.current", &[&listers], Vec::new()).await?;
+    known.all_absent(keys::OPEN_RUN, wanted);
+    Ok(())
+}
+
+async fn gaps(db: &Db<'_>, known: &mut Known, which: &str, params: &[&(dyn ToSql + Sync)]) -> Result<()> {
+    let sql = format!("select {} from {{s}}.gap g where {which}", of("g", Gap::COLUMNS));
+    for row in db.rows(&sql, params).await? {
+        let gap = Gap::read(&row).map_err(|e| sql::failed("reading gaps", e))?;
+        known.put(keys::GAP, gap.key(), Some(encode(&gap.row()?)?));
+    }
+    Ok(())
+}
+
+async fn changes(db: &Db<'_>, known: &mut Known, from: Vec<u8>, to: Option<Vec<u8>>) -> Result<()> {
+    let limit = next_size(known, keys::CHANGE, 8);
+    let sql =
+        "select first, at, lister, kinds, origins from {s}.change where first >= $1 order by first limit $2";
+    let failed = |e| sql::failed("reading changes", e);
+    let rows = db.rows(sql, &[&signed(keys::first_u64(&from)), &signed(limit)]).await?;
+    let all = (rows.len() as u64) < limit;
+    let mut last = None;
+    for row in rows {
+        let kinds: Vec<u8> = row.try_get("kinds").map_err(failed)?;
+        let origins: Vec<i64> = row.try_get("origins").map_err(failed)?;
+        let change = ChangeRow {
+            at: row.try_get::<_, Time>("at").map_err(failed)?.0,
+            lister: row.try_get::<_, i32>("lister").map_err(failed)?.cast_unsigned(),
+            changes: kinds.into_iter().zip(origins.into_iter().map(i64::cast_unsigned)).collect(),
+        };
+        let first = row.try_get::<_, i64>("first").map_err(failed)?.cast_unsigned();
+        let key = keys::of_u64(first).to_vec();
+        last = Some(after(&key));
+        known.put(keys::CHANGE, key, Some(encode(&change)?));
+    }
+    known.whole(keys::CHANGE, from, if all { to } else { last });
+    Ok(())
+}
+
+/// The last number that a sequence gave.
+async fn last_number(db: &Db<'_>, known: &mut Known, name: Vec<u8>) -> Result<()> {
+    if name == CHANGES {
+        // Whoever wants to know it keeps it to the end of the transaction.
+        let row = db.row("select n from {s}.meta where name = 'change' for update", &[]).await?;
+        let last = row.try_get::<_, i64>(0).map_err(|e| sql::failed("reading a counter", e))?;
+        known.sequence_is(&name, Numbers { last: last.cast_unsigned(), reserved: u64::MAX });
+        return Ok(());
+    }
+    let sequence = sequence(&name)?;
+    let sql = format!("select case when is_called then last_value else 0 end from {{s}}.{sequence}");
+    let row = db.row(&sql, &[]).await?;
+    let last = row.try_get::<_, i64>(0).map_err(|e| sql::failed("reading a sequence", e))?.cast_unsigned();
+    known.sequence_is(&name, Numbers { last, reserved: 0 });
+    Ok(())
+}
+
+/// Reserves numbers of a sequence: they are this transaction's, and lost where it fails.
+pub(super) async fn reserve(db: &Db<'_>, known: &mut Known, name: &[u8], n: u64) -> Result<()> {
+    let sequence = sequence(name)?;
+    let sql = format!("select {{s}}.reserve('{{s}}.{sequence}'::regclass, $1)");
+    let row = db.row(&sql, &[&signed(n)]).await?;
+    let first = row.try_get::<_, i64>(0).map_err(|e| sql::failed("reserving numbers", e))?.cast_unsigned();
+    known.sequence_is(name, Numbers { last: first.saturating_sub(1), reserved: n });
+    Ok(())
+}
+
+fn sequence(name: &[u8]) -> Result<String> {
+    let name = std::str::from_utf8(name).map_err(|e| corrupt("a sequence's name").with_source(e))?;
+    Ok(format!("{name}_seq"))
+}
+
+async fn entries_by_key(db: &Db<'_>, known: &mut Known, wanted: Vec<(u8, Vec<u8>)>) -> Result<()> {
+    let kinds: Vec<i16> = wanted.iter().map(|(t, _)| i16::from(*t)).collect();
+    let names: Vec<&[u8]> = wanted.iter().map(|(_, k)| k.as_slice()).collect();
+    let sql = "select e.kind, e.key, e.value from unnest($1::smallint[], $2::bytea[]) u(kind, key)
+               join {s}.entry e on e.kind = u.kind and e.key = u.key";
+    for row in db.rows(sql, &[&kinds, &names]).await? {
+        let (table, key, value) = entry(&row)?;
+        known.put(table, key, Some(value));
+    }
+    for (table, key) in wanted {
+        known.absent(table, key);
+    }
+    Ok(())
+}
+
+fn entry(row: &Row) -> Result<(u8, Vec<u8>, Vec<u8>)> {
+    let failed = |e| sql::failed("reading entries", e);
+    let kind: i16 = row.try_get("kind").map_err(failed)?;
+    let table = u8::try_from(kind).map_err(|e| corrupt("an entry of no table").with_source(e))?;
+    Ok((table, row.try_get("key").map_err(failed)?, row.try_get("value").map_err(failed)?))
+}
+
+async fn entries_by_range(
+    db: &Db<'_>,
+    known: &mut Known,
+    wanted: Vec<(u8, Vec<u8>, Option<Vec<u8>>)>,
+) -> Result<()> {
+    let tables: std::collections::BTreeSet<u8> = wanted.iter().map(|w| w.0).collect();
+    let limit = tables.into_iter().map(|t| next_size(known, t, AT_FIRST)).max().unwrap_or(AT_FIRST);
+    let kinds: Vec<i16> = wanted.iter().map(|w| i16::from(w.0)).collect();
+    let from: Vec<&[u8]> = wanted.iter().map(|w| w.1.as_slice()).collect();
+    let to: Vec<Option<&[u8]>> = wanted.iter().map(|w| w.2.as_deref()).collect();
+    let sql = "select r.n, e.kind, e.key, e.value
+         from unnest($1::smallint[], $2::bytea[], $3::bytea[]) with ordinality r(kind, low, high, n)
+         cross join lateral (select e.kind, e.key, e.value from {s}.entry e
+           where e.kind = r.kind and e.key >= r.low and (r.high is null or e.key < r.high)
+           order by e.kind, e.key limit $4) e order by r.n, e.key";
+    let mut counts: HashMap<i64, (u64, Vec<u8>)> = HashMap::new();
+    for row in db.rows(sql, &[&kinds, &from, &to, &signed(limit)]).await? {
+        let n: i64 = row.try_get("n").map_err(|e| sql::failed("reading entries", e))?;
+        let (table, key, value) = entry(&row)?;
+        let count = counts.entry(n).or_default();
+        *count = (count.0 + 1, after(&key));
+        known.put(table, key, Some(value));
+    }
+    for (n, (table, from, to)) in (1i64..).zip(wanted) {
+        let end = match counts.remove(&n) {
+            Some((found, last)) if found >= limit => Some(last),
+            _ => to,
+        };
+        known.whole(table, from, end);
+    }
+    Ok(())
+}

@@ -1,0 +1,110 @@
+//! Counts, by statements of their own: they look at everything.
+
+use super::db::Db;
+use super::origin;
+use super::sql::{Json, Time, failed};
+use crate::backend::engine::rows::{corrupt, from_json};
+use crate::backend::{LaneLoad, Metrics, Result};
+use crate::model::{ListerKey, Timestamp, VisitType};
+use crate::policy::{Policy, Shared};
+
+fn count(row: &tokio_postgres::Row, column: &str) -> Result<u64> {
+    let n: i64 = row.try_get(column).map_err(|e| failed("reading counts", e))?;
+    Ok(n.cast_unsigned())
+}
+
+/// Counts by lister and visit type.
+pub(super) async fn metrics(db: &Db<'_>, now: Timestamp) -> Result<Vec<Metrics>> {
+    // Flag 1: the lister wants it visited. An origin that waits for its time has that as its rank, and
+    // what its rank will be beside it.
+    let sql = "
+      with listed as (
+        select o.lister, o.id, o.visit_type, o.flags, o.gone_at, o.last_update, o.slot, o.rank, o.next_rank,
+               o.last_visit, o.last_successful from {s}.origin o
+        union all
+        select l.lister, o.id, o.visit_type, l.flags, l.gone_at, l.last_update, o.slot, o.rank, o.next_rank,
+               o.last_visit, o.last_successful
+        from {s}.listing l join {s}.origin o on o.id = l.origin),
+      judged as (
+        select lister, visit_type, last_visit,
+               exists (select from {s}.lease where lease.id = listed.id) as is_leased,
+               (flags & 1) = 1 and gone_at is null and slot >= 0 as waits,
+               coalesce(next_rank, rank) <= $1 as passed,
+               last_update > last_successful as pending
+        from listed),
+      counted as (
+        select lister, visit_type, count(*) as known,
+          count(*) filter (where is_leased) as leased,
+          count(*) filter (where waits) as enabled,
+          count(*) filter (where waits and passed) as overdue,
+          count(*) filter (where waits and last_visit is null) as never_visited,
+          count(*) filter (where waits and pending) as pending_changes,
+          min(last_visit) filter (where waits) as oldest_visit
+        from judged group by lister, visit_type)
+      select l.name, l.instance, t.name as visit_type, c.known, c.leased, c.enabled, c.overdue,
+             c.never_visited, c.pending_changes, c.oldest_visit
+      from counted c join {s}.lister l on l.id = c.lister join {s}.visit_type t on t.id = c.visit_type
+      order by l.name collate \"C\", l.instance collate \"C\", t.name collate \"C\"";
+    let reading = |e| failed("reading counts", e);
+    let mut found = Vec::new();
+    for row in db.rows(sql, &[&now.as_micros()]).await? {
+        let lister = ListerKey::new(
+            row.try_get::<_, String>("name").map_err(reading)?,
+            row.try_get::<_, String>("instance").map_err(reading)?,
+        );
+        let name: String = row.try_get("visit_type").map_err(reading)?;
+        let visit_type = VisitType::new(name).map_err(|e| corrupt("a visit type").with_source(e))?;
+        let mut metrics = Metrics::new(&lister, visit_type);
+        metrics.known = count(&row, "known")?;
+        metrics.enabled = count(&row, "enabled")?;
+        metrics.never_visited = count(&row, "never_visited")?;
+        metrics.pending_changes = count(&row, "pending_changes")?;
+        metrics.leased = count(&row, "leased")?;
+        metrics.overdue = count(&row, "overdue")?;
+        metrics.oldest_visit = row.try_get::<_, Option<Time>>("oldest_visit").map_err(reading)?.map(|t| t.0);
+        found.push(metrics);
+    }
+    Ok(found)
+}
+
+/// How much waits in each lane of a visit type.
+pub(super) async fn lanes(
+    db: &Db<'_>,
+    visit_type: &VisitType,
+    policy: &dyn Policy,
+    now: Timestamp,
+) -> Result<Vec<LaneLoad>> {
+    let reading = |e| failed("reading counts", e);
+    let sql = "select id, shared, waiting from {s}.visit_type where name = $1";
+    let rows = db.rows(sql, &[&visit_type.as_str()]).await?;
+    let Some(row) = rows.first() else { return Ok(Vec::new()) };
+    let number = row.try_get::<_, i16>("id").map_err(reading)?.cast_unsigned();
+    let kept: Option<Json> = row.try_get("shared").map_err(reading)?;
+    let kept = kept.map_or(Ok(serde_json::Value::Null), |kept| from_json(&kept.0))?;
+    let shared = Shared::new(kept, count(row, "waiting")?);
+    let mut loads: Vec<LaneLoad> = policy
+        .gates(&shared)
+        .lanes(policy)
+        .into_iter()
+        .map(|spec| LaneLoad::new(spec.lane, spec.name, spec.share))
+        .collect();
+    // Each lane is a stretch of the index; those who wait for their time are another one.
+    let sql = "with waiting as (
+                 select o.id, coalesce(o.next_lane, o.slot & 255) as lane, coalesce(o.next_rank, o.rank) as rank,
+                        o.also_slot & 255 as also_lane, o.also_rank from {s}.origin o
+                 where o.slot >= 0 and o.slot between $1 and $2
+                   and not exists (select from {s}.lease l where l.id = o.id)),
+               places as (
+                 select lane, rank from waiting union all
+                 select also_lane, also_rank from waiting where also_lane is not null)
+               select lane, count(*) as waiting, count(*) filter (where rank <= $3) as due from places group by 1";
+    let (first, last) = (origin::slot(number, 0), origin::waiting_slot(number));
+    for row in db.rows(sql, &[&first, &last, &now.as_micros()]).await? {
+        let lane: i32 = row.try_get("lane").map_err(reading)?;
+        if let Some(load) = loads.iter_mut().find(|l| i32::from(l.lane.0) == lane) {
+            load.waiting = count(&row, "waiting")?;
+            load.due = count(&row, "due")?;
+        }
+    }
+    Ok(loads)
+}
