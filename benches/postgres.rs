@@ -2,6 +2,7 @@
 //! prints what it measured as one JSON object. `scripts/bench postgres` sets it beside the incumbent.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::print_stdout,
     clippy::cast_precision_loss,
     clippy::indexing_slicing,
