@@ -297,7 +297,7 @@ pub(super) fn entry() -> Entry {
         .incremental()
         .telling(&[Fact::Mirror])
         .with_parameters(PARAMETERS)
-        .with_positions(&["modified_since_date", "ws.start", "memo"])
+        .with_positions(&["ws.start", "memo"])
 }
 
 fn build(arguments: &Arguments) -> Result<Arc<dyn PageSource>, ConfigError> {
