@@ -17,7 +17,6 @@ laws!(grokmirror_obeys_the_laws, "fixtures/grokmirror/basic", single_file);
 laws!(grokmirror_with_a_validator_obeys_the_laws, "fixtures/grokmirror/live", single_file);
 #[cfg(feature = "html")]
 laws!(stagit_obeys_the_laws, "fixtures/stagit/basic");
-laws!(launchpad_obeys_the_laws, "fixtures/launchpad/basic");
 laws!(tuleap_obeys_the_laws, "fixtures/tuleap/basic");
 laws!(urls_obeys_the_laws, "fixtures/urls/basic", single_file);
 laws!(github_of_an_organization_obeys_the_laws, "fixtures/github/org", single_file);

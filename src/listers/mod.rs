@@ -25,7 +25,6 @@ pub mod hackage;
 pub mod hex;
 #[cfg(feature = "html")]
 pub mod hgweb;
-pub mod launchpad;
 pub mod npm;
 pub mod pagure;
 pub mod phabricator;
@@ -69,7 +68,6 @@ pub use hackage::Hackage;
 pub use hex::Hex;
 #[cfg(feature = "html")]
 pub use hgweb::HgWeb;
-pub use launchpad::Launchpad;
 pub use npm::Npm;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
@@ -118,7 +116,6 @@ pub(crate) fn entries() -> Vec<Entry> {
         hex::entry(),
         #[cfg(feature = "html")]
         hgweb::entry(),
-        launchpad::entry(),
         npm::entry(),
         pagure::entry(),
         phabricator::entry(),
