@@ -41,13 +41,8 @@ laws!(hgweb_in_json_obeys_the_laws, "fixtures/hgweb/json");
 laws!(debian_obeys_the_laws, "fixtures/debian/basic");
 #[cfg(feature = "compression")]
 laws!(debian_with_missing_forms_obeys_the_laws, "fixtures/debian/gone");
-#[cfg(feature = "xml")]
-laws!(pypi_obeys_the_laws, "fixtures/pypi/basic", single_file);
-#[cfg(feature = "xml")]
-laws!(pypi_by_its_change_log_obeys_the_laws, "fixtures/pypi/changelog");
 laws!(hex_obeys_the_laws, "fixtures/hex/basic");
 laws!(pubdev_obeys_the_laws, "fixtures/pubdev/basic");
-laws!(golang_obeys_the_laws, "fixtures/golang/basic");
 laws!(hackage_obeys_the_laws, "fixtures/hackage/basic");
 laws!(puppet_obeys_the_laws, "fixtures/puppet/basic");
 laws!(bower_obeys_the_laws, "fixtures/bower/basic", single_file);

@@ -18,7 +18,6 @@ pub mod gitiles;
 pub mod gitlab;
 #[cfg(feature = "compression")]
 pub mod gnu;
-pub mod golang;
 #[cfg(feature = "compression")]
 pub mod grokmirror;
 pub mod hackage;
@@ -31,8 +30,6 @@ pub mod phabricator;
 mod poison;
 pub mod pubdev;
 pub mod puppet;
-#[cfg(feature = "xml")]
-pub mod pypi;
 mod scope;
 #[cfg(feature = "html")]
 pub mod stagit;
@@ -61,7 +58,6 @@ pub use gitiles::Gitiles;
 pub use gitlab::GitLab;
 #[cfg(feature = "compression")]
 pub use gnu::Gnu;
-pub use golang::Golang;
 #[cfg(feature = "compression")]
 pub use grokmirror::Grokmirror;
 pub use hackage::Hackage;
@@ -73,8 +69,6 @@ pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 pub use pubdev::PubDev;
 pub use puppet::Puppet;
-#[cfg(feature = "xml")]
-pub use pypi::PyPi;
 #[cfg(feature = "html")]
 pub use stagit::Stagit;
 pub use tuleap::Tuleap;
@@ -109,7 +103,6 @@ pub(crate) fn entries() -> Vec<Entry> {
         gitlab::heptapod_entry(),
         #[cfg(feature = "compression")]
         gnu::entry(),
-        golang::entry(),
         #[cfg(feature = "compression")]
         grokmirror::entry(),
         hackage::entry(),
@@ -122,8 +115,6 @@ pub(crate) fn entries() -> Vec<Entry> {
         phabricator::phorge_entry(),
         pubdev::entry(),
         puppet::entry(),
-        #[cfg(feature = "xml")]
-        pypi::entry(),
         #[cfg(feature = "html")]
         stagit::entry(),
         tuleap::entry(),
