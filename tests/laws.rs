@@ -17,7 +17,6 @@ laws!(grokmirror_obeys_the_laws, "fixtures/grokmirror/basic", single_file);
 laws!(grokmirror_with_a_validator_obeys_the_laws, "fixtures/grokmirror/live", single_file);
 #[cfg(feature = "html")]
 laws!(stagit_obeys_the_laws, "fixtures/stagit/basic");
-laws!(launchpad_obeys_the_laws, "fixtures/launchpad/basic");
 laws!(tuleap_obeys_the_laws, "fixtures/tuleap/basic");
 laws!(urls_obeys_the_laws, "fixtures/urls/basic", single_file);
 laws!(github_of_an_organization_obeys_the_laws, "fixtures/github/org", single_file);
@@ -42,13 +41,8 @@ laws!(hgweb_in_json_obeys_the_laws, "fixtures/hgweb/json");
 laws!(debian_obeys_the_laws, "fixtures/debian/basic");
 #[cfg(feature = "compression")]
 laws!(debian_with_missing_forms_obeys_the_laws, "fixtures/debian/gone");
-#[cfg(feature = "xml")]
-laws!(pypi_obeys_the_laws, "fixtures/pypi/basic", single_file);
-#[cfg(feature = "xml")]
-laws!(pypi_by_its_change_log_obeys_the_laws, "fixtures/pypi/changelog");
 laws!(hex_obeys_the_laws, "fixtures/hex/basic");
 laws!(pubdev_obeys_the_laws, "fixtures/pubdev/basic");
-laws!(golang_obeys_the_laws, "fixtures/golang/basic");
 laws!(hackage_obeys_the_laws, "fixtures/hackage/basic");
 laws!(puppet_obeys_the_laws, "fixtures/puppet/basic");
 laws!(bower_obeys_the_laws, "fixtures/bower/basic", single_file);

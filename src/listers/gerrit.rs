@@ -15,7 +15,8 @@
 //!   (`HOST/prefix=NAME`).
 //! - **Cost**: a request, and one for every 499 projects.
 //! - **Origins**: the address by a scheme (https before http before others) that the server lets anybody
-//!   use; where it says nothing of schemes, `{base}NAME`. A project that is read-only is archived.
+//!   use; where it names none, `{base}NAME`. With `base_git_url` that and the name, and the server is not asked (one
+//!   that does not know of `config/server/info`, or keeps it closed, needs it). A project that is read-only is archived.
 //!
 //! # What it cannot see
 //!
@@ -28,8 +29,9 @@
 //!
 //! - asks first where clones are, and then page by page: `gerrit_asks_the_server_and_then_for_pages`
 //! - takes the best address that is open to anybody: `gerrit_chooses_an_address_that_anybody_may_use`
-//! - a server that does not say is listed by its own address, one that is ill is not:
-//!   `gerrit_without_server_info_makes_addresses_itself`
+//! - a server that does not say where clones are is a gap that says what helps, for addresses must not change by
+//!   a failure: `gerrit_without_server_info_is_a_gap`
+//! - `base_git_url` says it instead of the server: `gerrit_may_be_told_where_clones_are`
 //! - names are escaped in addresses: `gerrit_escapes_names`
 //! - goes on while there are more, overlapping by one: `gerrit_goes_on_while_there_are_more`
 //! - goes back where projects moved up: `gerrit_goes_back_where_projects_moved_up`
@@ -57,6 +59,7 @@ use crate::model::{NewOrigin, VisitType, check_origin_url};
 use crate::transport::{Request, Response};
 
 const PREFIX: &str = "prefix";
+const BASE_GIT_URL: &str = "base_git_url";
 
 /// What stands for a project's name in the address of a scheme.
 const PROJECT: &str = "${project}";
@@ -80,6 +83,8 @@ const SIZES: [u64; 4] = [500, 100, 10, 1];
 pub struct Gerrit {
     base: Url,
     instance: Instance,
+    /// The address of a clone, with `${project}` for the name; the server is asked where absent.
+    clones: Option<String>,
 }
 
 /// Where a listing of a Gerrit is.
@@ -135,7 +140,20 @@ struct Project {
 impl Gerrit {
     /// The Gerrit at `base`, with the path that it lies under.
     pub fn new(base: Url, instance: impl Into<String>) -> Self {
-        Self { base, instance: Instance::new(instance) }
+        Self { base, instance: Instance::new(instance), clones: None }
+    }
+
+    /// Puts the names of projects behind `base` for where their clones are, and does not ask the server.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`] when `base` cannot be the beginning of an origin's URL.
+    pub fn with_base_git_url(mut self, base: &str) -> Result<Self, ConfigError> {
+        check_origin_url(base).map_err(|e| ConfigError::Value {
+            name: BASE_GIT_URL.to_owned(),
+            problem: format!("{e}; it must be such as https://git.example/"),
+        })?;
+        self.clones = Some(format!("{}/{PROJECT}", base.trim_end_matches('/')));
+        Ok(self)
     }
 
     /// Lists only the projects whose names begin so, under a key of its own.
@@ -218,7 +236,7 @@ impl Lister for Gerrit {
     }
 
     fn start(&self, _: &RunInfo) -> Vec<GerritCursor> {
-        vec![GerritCursor::Server]
+        vec![self.clones.clone().map_or(GerritCursor::Server, |clones| first_page(Some(clones)))]
     }
 
     fn request(&self, at: &GerritCursor) -> Result<Request, ListerError> {
@@ -261,11 +279,13 @@ impl Lister for Gerrit {
     fn recover(&self, at: &GerritCursor, failure: &Failure) -> Recovery<GerritCursor> {
         let status = failure.status().map(|s| s.as_u16());
         match at {
-            // A server that is ill may say more another time, and an origin must not change its address.
-            GerritCursor::Server => {
-                let says_nothing = failure.is_not_there() || matches!(status, Some(400 | 401 | 403 | 405));
-                if says_nothing { Recovery::replaced(vec![first_page(None)]) } else { Recovery::gap() }
+            // An old recording: those who made it did not ask.
+            GerritCursor::Server if failure.is_not_there() && !failure.is_absent() => {
+                Recovery::replaced(vec![first_page(None)])
             }
+            // A failure must not change the address of every origin.
+            GerritCursor::Server => Recovery::gap()
+                .because("the server does not say where clones are; base_git_url= says it in its place"),
             GerritCursor::Projects { start, limit, after, clones } => {
                 let smaller = SIZES.into_iter().find(|size| size < limit).filter(|_| status == Some(400));
                 smaller.map_or_else(Recovery::gap, |limit| {
@@ -284,6 +304,11 @@ impl Lister for Gerrit {
 const PARAMETERS: &[Parameter] = &[
     Parameter::optional("url", ParameterKind::Url, "the server, as https://gerrit-review.googlesource.com/"),
     Parameter::optional("instance", ParameterKind::Text, "its host, or a name for it beside url"),
+    Parameter::optional(
+        BASE_GIT_URL,
+        ParameterKind::Text,
+        "where clones are, before a project's name; the server is not asked for it then",
+    ),
     Parameter::optional(PREFIX, ParameterKind::Text, "list only projects whose names begin so"),
 ];
 
@@ -299,6 +324,9 @@ pub(super) fn entry() -> Entry {
 fn build(arguments: &Arguments) -> Result<Arc<dyn PageSource>, ConfigError> {
     let (url, instance) = base_url(arguments)?;
     let mut gerrit = Gerrit::new(url, instance);
+    if let Some(base) = arguments.text(BASE_GIT_URL) {
+        gerrit = gerrit.with_base_git_url(base)?;
+    }
     if let Some(prefix) = arguments.text(PREFIX) {
         if prefix.is_empty() || prefix.chars().any(char::is_control) {
             return Err(arguments.wrong(PREFIX, "must be the beginning of a name"));

@@ -18,22 +18,18 @@ pub mod gitiles;
 pub mod gitlab;
 #[cfg(feature = "compression")]
 pub mod gnu;
-pub mod golang;
 #[cfg(feature = "compression")]
 pub mod grokmirror;
 pub mod hackage;
 pub mod hex;
 #[cfg(feature = "html")]
 pub mod hgweb;
-pub mod launchpad;
 pub mod npm;
 pub mod pagure;
 pub mod phabricator;
 mod poison;
 pub mod pubdev;
 pub mod puppet;
-#[cfg(feature = "xml")]
-pub mod pypi;
 mod scope;
 #[cfg(feature = "html")]
 pub mod stagit;
@@ -62,21 +58,17 @@ pub use gitiles::Gitiles;
 pub use gitlab::GitLab;
 #[cfg(feature = "compression")]
 pub use gnu::Gnu;
-pub use golang::Golang;
 #[cfg(feature = "compression")]
 pub use grokmirror::Grokmirror;
 pub use hackage::Hackage;
 pub use hex::Hex;
 #[cfg(feature = "html")]
 pub use hgweb::HgWeb;
-pub use launchpad::Launchpad;
 pub use npm::Npm;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 pub use pubdev::PubDev;
 pub use puppet::Puppet;
-#[cfg(feature = "xml")]
-pub use pypi::PyPi;
 #[cfg(feature = "html")]
 pub use stagit::Stagit;
 pub use tuleap::Tuleap;
@@ -111,22 +103,18 @@ pub(crate) fn entries() -> Vec<Entry> {
         gitlab::heptapod_entry(),
         #[cfg(feature = "compression")]
         gnu::entry(),
-        golang::entry(),
         #[cfg(feature = "compression")]
         grokmirror::entry(),
         hackage::entry(),
         hex::entry(),
         #[cfg(feature = "html")]
         hgweb::entry(),
-        launchpad::entry(),
         npm::entry(),
         pagure::entry(),
         phabricator::entry(),
         phabricator::phorge_entry(),
         pubdev::entry(),
         puppet::entry(),
-        #[cfg(feature = "xml")]
-        pypi::entry(),
         #[cfg(feature = "html")]
         stagit::entry(),
         tuleap::entry(),

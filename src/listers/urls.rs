@@ -230,19 +230,19 @@ impl Lister for Urls {
                 Err(why) => {
                     let start: String = line.chars().take(80).collect();
                     page.skip(format!("line {number} ({start:?})"), &why);
-                    why_not = why;
+                    why_not = format!("line {number}: {why}");
                 }
             }
         }
         // A page that is no list must not pass for an empty one.
         if said > 0 && used == 0 {
-            return Err(ListerError::parse(format!("none of {said} lines is an origin: the last {why_not}")));
+            return Err(ListerError::parse(format!("none of {said} lines is an origin; {why_not}")));
         }
         // Nothing else tells a list that is cut, or that never came, from a short one.
         if last == LineEnd::Nowhere {
             let why = "there is no end of a line: is it cut? (one without origins has a comment)";
             return Err(ListerError::parse(format!(
-                "after {number} lines, of {} bytes, {why}",
+                "line {number}, at the end of {} bytes: {why}",
                 response.body.len()
             )));
         }

@@ -222,7 +222,12 @@ mod tests {
         assert_eq!(one(&[0.5, 0.9, 3.0, 4.0]), 2, "the next claim is too late");
         assert_eq!(one(&[-3.0, 2.0, 3.0, 4.0]), 1, "too late already");
         assert_eq!(one(&[]), 0);
-        assert_eq!(needed(&[(9.0, vec![0.5])], &Pace::default(), 9), [1], "one in nine days");
+        assert_eq!(
+            needed(&[(9.0, vec![0.5])], &Pace::default(), 9),
+            [0],
+            "claims at any time: half a day is left"
+        );
+        assert_eq!(needed(&[(9.0, vec![0.0])], &Pace::default(), 9), [1]);
     }
 
     #[test]

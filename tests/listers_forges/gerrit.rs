@@ -122,17 +122,32 @@ fn gerrit_chooses_an_address_that_anybody_may_use() {
 }
 
 #[test]
-fn gerrit_without_server_info_makes_addresses_itself() {
-    let without = Recovery::replaced(vec![first()]);
+fn gerrit_without_server_info_is_a_gap() {
+    let not_there = [401, 403, 404, 410, 500, 503].map(status);
+    for kind in not_there.into_iter().chain([FailureKind::Parse]) {
+        let recovery = failed(&gerrit(), &GerritCursor::Server, kind);
+        assert_eq!((&recovery.verdict, recovery.follow.len()), (&Verdict::Gap, 0), "{kind:?}");
+        assert!(recovery.note.is_some_and(|note| note.contains("base_git_url=")), "{kind:?}");
+    }
+    // Of a recording nobody can say more.
     let not_recorded = FailureKind::Transport(TransportErrorKind::NotRecorded);
-    for kind in [status(404), status(401), status(403), status(405), not_recorded] {
-        assert_eq!(failed(&gerrit(), &GerritCursor::Server, kind), without, "{kind:?}");
+    let recovery = failed(&gerrit(), &GerritCursor::Server, not_recorded);
+    assert_eq!(recovery, Recovery::replaced(vec![first()]));
+}
+
+#[test]
+fn gerrit_may_be_told_where_clones_are() {
+    for base in ["https://git.example/p", "https://git.example/p/"] {
+        let lister = gerrit().with_base_git_url(base).unwrap();
+        let start = lister.start(&run(Mode::Full));
+        assert_eq!(start, [at(0, None, Some("https://git.example/p/${project}"))]);
+        assert_eq!(urls(&page(&lister, &start[0], &json!({"a/b c": {}}))), ["https://git.example/p/a/b%20c"]);
     }
-    let ill =
-        [status(500), status(503), FailureKind::Parse, FailureKind::Transport(TransportErrorKind::Timeout)];
-    for kind in ill {
-        assert_eq!(failed(&gerrit(), &GerritCursor::Server, kind), Recovery::gap(), "{kind:?}");
-    }
+    let arguments = json!({"url": "https://review.example/", "base_git_url": "https://git.example"});
+    let first = first_request(&build("gerrit", &arguments).unwrap());
+    assert_eq!(first.url.as_str(), "https://review.example/projects/?type=CODE&limit=500");
+    let wrong = build_error("gerrit", &json!({"instance": "h", "base_git_url": "ssh://h/"}));
+    assert!(wrong.contains("base_git_url"), "{wrong}");
 }
 
 #[test]

@@ -8,7 +8,6 @@ mod github;
 mod gitiles;
 mod gitlab;
 mod grokmirror;
-mod launchpad;
 #[path = "../common/pages.rs"]
 mod pages;
 mod pagure;

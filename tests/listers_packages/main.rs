@@ -10,7 +10,6 @@ mod dlang;
 mod elm;
 #[cfg(feature = "compression")]
 mod gnu;
-mod golang;
 mod hackage;
 mod hex;
 mod npm;
@@ -18,8 +17,6 @@ mod npm;
 mod pages;
 mod pubdev;
 mod puppet;
-#[cfg(feature = "xml")]
-mod pypi;
 
 use lamplighter::lister::{FollowKind, Lister, ListerError, ListerErrorKind, PageBatch};
 use lamplighter::transport::{Body, Response};
