@@ -1,7 +1,7 @@
 //! Random sequences of operations give the same answers on all three stores: in memory, in a file and in
 //! PostgreSQL.
 //!
-//! `SEED=7 cargo test --test stores_agree` repeats one sequence; LAMPLIGHTER_SEQUENCES says how many are
+//! `SEED=7 cargo test --test stores_agree` repeats one sequence; `LAMPLIGHTER_SEQUENCES` says how many are
 //! tried otherwise.
 #![cfg(all(feature = "postgres", feature = "file", feature = "testing"))]
 #![allow(
@@ -33,7 +33,7 @@ use lamplighter::policy::{Due, DueOptions, Guard, Oldest, Policies};
 use serde_json::json;
 use server::Schemas;
 
-/// Tried where LAMPLIGHTER_SEQUENCES does not say how many.
+/// Tried where `LAMPLIGHTER_SEQUENCES` does not say how many.
 const SEQUENCES: u64 = 100;
 const LISTERS: u64 = 3;
 const URLS: u64 = 8;
@@ -231,7 +231,7 @@ fn sequence(seed: u64) -> Vec<(Timestamp, Operation)> {
     let mut dice = Dice(seed);
     dice.roll(1);
     let mut now = Timestamp::from_seconds(1_780_000_000);
-    (0..=dice.roll(60).max(1).min(59))
+    (0..=dice.roll(60).clamp(1, 59))
         .map(|_| {
             let most = dice.pick(&[600, 7200, 7200, 100_000, 3_000_000]);
             now = now.plus(Duration::from_micros(dice.roll(most * 1_000_000)));
