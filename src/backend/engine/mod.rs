@@ -42,7 +42,7 @@ mod tests;
 #[cfg(test)]
 #[cfg(feature = "file")]
 mod together;
-mod turn;
+pub(crate) mod turn;
 pub(crate) mod visits;
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -61,7 +61,6 @@ use crate::backend::{
 use crate::model::{
     ListerKey, ListerRecord, OriginKey, Outcome, Timestamp, VisitId, VisitStats, VisitToken, VisitType,
 };
-use crate::policy::Gate;
 use crate::transport::Standing;
 
 /// The form of the tables as a whole.
@@ -379,11 +378,8 @@ impl<S: Kv> Engine<S> {
         let explained = self.read_at(now, |t, ctx| explain::explain(t, ctx, origin))?;
         let Some(mut explained) = explained else { return Ok(None) };
         if explained.earliest.is_some() {
-            explained.turn = self.kv.rehearse(|t| turn::turn(t, &self.options, origin, now))?;
-            let at = explained.turn.map(|turn| turn.at);
-            if let Some(lane) = explained.gates.iter_mut().find(|g| g.gate == Gate::Lane) {
-                lane.opens_at = at.filter(|_| !lane.open);
-            }
+            let turn = self.kv.rehearse(|t| turn::turn(t, &self.options, origin, now))?;
+            turn::tell(&mut explained, turn);
         }
         Ok(Some(explained))
     }

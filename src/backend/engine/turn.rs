@@ -8,7 +8,7 @@ use super::identity::answering;
 use super::kv::KvTxn;
 use super::place::must_load;
 use super::{pace, visits};
-use crate::backend::{Claim, Result, StoreOptions, Turn};
+use crate::backend::{Claim, Explanation, Result, StoreOptions, Turn};
 use crate::model::{OriginKey, Timestamp};
 use crate::policy::{Gate, GateState};
 
@@ -17,6 +17,14 @@ const CLAIMS: usize = 500;
 const VISITS: usize = 5000;
 /// What is handed out meanwhile does not come back.
 const FOREVER: Duration = Duration::from_secs(1_000_000_000);
+
+/// Adds when the turn comes to what is explained.
+pub(crate) fn tell(explained: &mut Explanation, turn: Option<Turn>) {
+    explained.turn = turn;
+    if let Some(lane) = explained.gates.iter_mut().find(|g| g.gate == Gate::Lane) {
+        lane.opens_at = turn.map(|turn| turn.at).filter(|_| !lane.open);
+    }
+}
 
 /// When the next visit of an origin comes if claims go on as they did of late, nothing new is heard of
 /// any origin, and no visit handed out by then has ended. None where no claims have shown their pace, or

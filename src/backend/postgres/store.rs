@@ -13,7 +13,7 @@ use super::{PostgresStore, metrics, sql};
 use crate::backend::engine::kv::after_prefix;
 use crate::backend::engine::place::key_number;
 use crate::backend::engine::{
-    commit, explain, feed, gaps, keys, origins, runs, standings, unkept, visits as leases,
+    commit, explain, feed, gaps, keys, origins, runs, standings, turn, unkept, visits as leases,
 };
 use crate::backend::{
     Begun, Candidate, Change, ChangeToken, Claim, Claimed, Committed, Completed, EndRun, Ended, Explanation,
@@ -256,7 +256,15 @@ impl VisitStore for PostgresStore {
         self.check(now)?;
         self.be_settled(now).await?;
         let fetch = of_keys(std::slice::from_ref(origin));
-        self.read(now, fetch, |t, ctx| explain::explain(t, ctx, origin)).await
+        let explained = self.read(now, fetch.clone(), |t, ctx| explain::explain(t, ctx, origin)).await?;
+        let Some(mut explained) = explained else { return Ok(None) };
+        if explained.earliest.is_some() {
+            let claim = Some(origin.visit_type.clone());
+            let plan = Plan { fetch, claim, kind: Kind::Rehearsal, ..Plan::default() };
+            let turn = self.write(now, plan, |t, _| turn::turn(t, &self.options, origin, now)).await?;
+            turn::tell(&mut explained, turn);
+        }
+        Ok(Some(explained))
     }
 }
 
