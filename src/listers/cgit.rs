@@ -73,7 +73,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::web::{best_clone, web_url};
-use super::{location, same_host, stays_on_host};
+use super::{location, same_host, stays_on_host, web};
 use crate::lister::html::{HtmlPage, selector, text};
 use crate::lister::{
     Arguments, ConfigError, Entry, Failure, Lister, ListerError, Page, PageSource, Parameter, ParameterKind,
@@ -262,9 +262,7 @@ impl Lister for CGit {
 
     fn request(&self, at: &CGitCursor) -> Result<Request, ListerError> {
         let (CGitCursor::Index { url } | CGitCursor::Repo { url, .. }) = at;
-        let request = Request::get(url.clone()).with_header("accept", "text/html");
-        let ours = url.scheme() == self.url.scheme() && same_host(url, &self.url);
-        Ok(if ours { request.configured() } else { request })
+        Ok(web::get(url, &self.url, "text/html"))
     }
 
     fn page(

@@ -51,7 +51,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use url::Url;
 
-use super::location;
+use super::{location, same_host, web};
 use crate::lister::html::{HtmlPage, selector, text};
 use crate::lister::{
     Arguments, ConfigError, Entry, Failure, FailureKind, Lister, ListerError, Page, PageSource, Parameter,
@@ -251,9 +251,8 @@ impl HgWeb {
         url.set_fragment(None);
         // The style that a page was asked for in goes into all its links.
         url.set_query(None);
-        let here = location(&url);
-        if here != location(&response.url) && here != location(&self.url) {
-            return Err(format!("leads to another host ({here})"));
+        if !same_host(&url, &response.url) && !same_host(&url, &self.url) {
+            return Err(format!("leads to another host ({})", location(&url)));
         }
         if directory {
             let depth = below(&self.url, &url).or_else(|| below(&response.url, &url));
@@ -303,9 +302,7 @@ impl Lister for HgWeb {
             }
             HgWebCursor::Html { url } => (url.clone(), "text/html"),
         };
-        let ours = url.scheme() == self.url.scheme() && location(&url) == location(&self.url);
-        let request = Request::get(url).with_header("accept", accept);
-        Ok(if ours { request.configured() } else { request })
+        Ok(web::get(&url, &self.url, accept))
     }
 
     fn page(
@@ -374,5 +371,5 @@ fn date(age: &str) -> Option<Timestamp> {
 fn below(above: &Url, page: &Url) -> Option<usize> {
     let base = format!("{}/", above.path().trim_end_matches('/'));
     let path = page.path().strip_prefix(&base)?.trim_end_matches('/');
-    (location(above) == location(page) && !path.is_empty()).then(|| path.split('/').count())
+    (same_host(above, page) && !path.is_empty()).then(|| path.split('/').count())
 }

@@ -2,7 +2,9 @@
 
 use url::Url;
 
+use super::same_host;
 use crate::model::check_origin_url;
+use crate::transport::Request;
 
 /// The link that anybody can clone from, the safest first.
 pub(super) fn best_clone(urls: &[String]) -> Option<&str> {
@@ -14,6 +16,13 @@ pub(super) fn best_clone(urls: &[String]) -> Option<&str> {
         .or_else(|| scheme("http"))
         .or_else(|| urls.iter().find(|u| check_origin_url(u).is_ok()))
         .map(String::as_str)
+}
+
+/// Asks for a page of the site at `base`, or of one that it leads to: only the former's address is
+/// what was configured.
+pub(super) fn get(url: &Url, base: &Url, accept: &'static str) -> Request {
+    let request = Request::get(url.clone()).with_header("accept", accept);
+    if url.scheme() == base.scheme() && same_host(url, base) { request.configured() } else { request }
 }
 
 /// A link made absolute, as pages are told apart: without a fragment or slashes at its end.

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::listings::{Listings, date};
-use super::run::{Report, Run, SimOptions};
+use super::run::{Report, Run, SimOptions, ticks};
 use super::world::World;
 use crate::lister::Coverage;
 use crate::model::{Outcome, Timestamp, VisitId, VisitStatus, VisitToken};
@@ -39,13 +39,7 @@ pub fn exact(
     let mut known = Known::new(world, &listings, &run.last_success);
     let tick = listings.tick_seconds();
     let mut carry = 0.0;
-    let mut n = 0;
-    loop {
-        n += 1;
-        let t = f64::from(n) * tick;
-        if t > world.end() + 0.5 {
-            break;
-        }
+    for (n, t) in ticks(world, tick) {
         known.listen(&mut listings, n, t);
         let count = options.visits_of_tick(t, tick, &mut carry);
         if count == 0 {

@@ -221,13 +221,7 @@ pub async fn simulate<S: RunStore + OriginStore + VisitStore>(
     listings.begin(store, &run.last_success).await?;
     let tick = listings.tick_seconds();
     let mut carry = 0.0;
-    let mut n = 0;
-    loop {
-        n += 1;
-        let t = f64::from(n) * tick;
-        if t > world.end() + 0.5 {
-            break;
-        }
+    for (n, t) in ticks(world, tick) {
         listings.tick(store, n, t).await?;
         let mut left = options.visits_of_tick(t, tick, &mut carry);
         while left > 0 {
@@ -241,6 +235,12 @@ pub async fn simulate<S: RunStore + OriginStore + VisitStore>(
         }
     }
     Ok(run.report())
+}
+
+/// The ticks of a run, from 1 on, each with its time in seconds.
+pub(super) fn ticks(world: &World, seconds: f64) -> impl Iterator<Item = (u32, f64)> {
+    let end = world.end() + 0.5;
+    (1u32..).map(move |n| (n, f64::from(n) * seconds)).take_while(move |(_, t)| *t <= end)
 }
 
 /// A run under way.

@@ -20,6 +20,9 @@ mod network;
 #[path = "../transport/notes.rs"]
 mod notes;
 #[cfg(all(feature = "reqwest", feature = "file"))]
+#[path = "../transport/planted.rs"]
+mod planted;
+#[cfg(all(feature = "reqwest", feature = "file"))]
 mod secrets;
 #[cfg(feature = "reqwest")]
 #[path = "../transport/support.rs"]

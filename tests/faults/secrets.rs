@@ -1,11 +1,10 @@
 //! A secret in every place where a lister takes one, and a forge that repeats it wherever an answer
 //! has room: it is in no log, error, cursor, recording or store.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use lamplighter::backend::{FileStore, GapQuery, OriginQuery, OriginStore, RunQuery, RunStore};
+use lamplighter::backend::FileStore;
 use lamplighter::driver::{Driver, RunOptions};
 use lamplighter::lister::{Entry, ParameterKind, Secret};
 use lamplighter::testing::Step;
@@ -16,14 +15,9 @@ use lamplighter::transport::{
 
 use crate::forge::key;
 use crate::notes::Notes;
+use crate::planted::{FORMS, TOKEN, all_in, told_by};
 use crate::support::{RawServer, Reply, http};
 use crate::trial::Trial;
-
-const TOKEN: &str = "gh0st+t0ken/é";
-
-/// A part of each form that the token is written in: plain, percent-encoded, and in base64 as
-/// `ann:TOKEN`, `TOKEN` and `xTOKEN` have it.
-const FORMS: [&str; 5] = ["gh0st", "t0ken", "OmdoMHN0K3Qw", "Z2gwc3QrdDBr", "doMHN0K3Qwa2"];
 
 /// What the forge does with what it was sent.
 const WAYS: [&str; 7] = ["lists it", "401", "403", "500", "page", "json", "broken"];
@@ -103,16 +97,6 @@ impl Transport for Socket {
     }
 }
 
-fn all_in(folder: &Path) -> String {
-    let mut all = String::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        all.push_str(&path.to_string_lossy());
-        all.push_str(&String::from_utf8_lossy(&std::fs::read(&path).unwrap()));
-    }
-    all
-}
-
 /// Runs a trial with a secret in every parameter that takes one, on a forge that repeats it, and gives
 /// each place where it might have gone; and what the server was asked.
 async fn places(
@@ -166,10 +150,7 @@ async fn places(
         let options = RunOptions::default().with_concurrency(1).with_parameters(built.parameters);
         let report = driver.run(built.source, options).await;
         said.push(("the report", format!("{report:?}")));
-        said.push(("the gaps", format!("{:?}", store.gaps(&GapQuery::default()).await.unwrap())));
-        said.push(("the runs", format!("{:?}", store.runs(&RunQuery::default(), 9).await.unwrap())));
-        let origins = store.origins(&OriginQuery::everything(), None, 999).await.unwrap();
-        said.push(("the origins", format!("{origins:?}")));
+        said.extend(told_by(&store).await);
     }
     said.push(("the log", notes.text()));
     said.push(("the recording", all_in(&recorded)));

@@ -1,14 +1,11 @@
 //! The Arch User Repository.
 
-use std::io::Write;
-
-use lamplighter::lister::{Coverage, Lister, Mode, PageBatch};
+use lamplighter::lister::PageBatch;
 use lamplighter::listers::Aur;
 use lamplighter::model::Timestamp;
-use lamplighter::transport::Provenance;
 use serde_json::{Value, json};
 
-use super::{assert_fails, build, read, run, url, urls};
+use super::{assert_asks_once, assert_fails, assert_takes_its_url, gzip, read, url, urls};
 
 fn aur() -> Aur {
     Aur::new(&url("https://aur.example/"))
@@ -24,22 +21,9 @@ fn page(body: &Value) -> PageBatch {
     read(&aur(), &(), body.to_string()).unwrap()
 }
 
-fn gzip(text: &str) -> Vec<u8> {
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    packed.write_all(text.as_bytes()).unwrap();
-    packed.finish().unwrap()
-}
-
 #[test]
 fn aur_asks_once() {
-    assert_eq!(aur().start(&run(Mode::Full)), [()]);
-    let request = aur().request(&()).unwrap();
-    assert_eq!(
-        (request.url.as_str(), request.provenance),
-        ("https://aur.example/packages-meta-v1.json.gz", Provenance::Configured)
-    );
-    assert!(request.validate);
-    assert_eq!(aur().coverage(Mode::Full), Coverage::All);
+    assert_asks_once(&aur(), "https://aur.example/packages-meta-v1.json.gz");
 }
 
 #[test]
@@ -130,18 +114,11 @@ fn aur_a_broken_body_is_an_error_with_its_place() {
 
 #[test]
 fn aur_takes_its_url() {
-    let built = build("aur", &json!({})).unwrap();
-    assert_eq!(built.source.key().to_string(), "aur of aur");
-    let first = built.source.start(&run(Mode::Full)).unwrap();
-    assert_eq!(
-        built.source.request(&first[0]).unwrap().url.as_str(),
-        "https://aur.archlinux.org/packages-meta-v1.json.gz"
-    );
-    let other = build("aur", &json!({ "url": "https://h.example/aur/", "instance": "mine" })).unwrap();
-    assert_eq!(other.source.key().to_string(), "aur of mine");
-    assert_eq!(
-        other.source.request(&first[0]).unwrap().url.as_str(),
-        "https://h.example/aur/packages-meta-v1.json.gz"
+    assert_takes_its_url(
+        "aur",
+        "https://aur.archlinux.org/packages-meta-v1.json.gz",
+        "https://h.example/aur/",
+        "https://h.example/aur/packages-meta-v1.json.gz",
     );
     let below = Aur::new(&url("https://h.example/aur/"));
     let batch = read(&below, &(), json!([package("a", "a", "1")]).to_string()).unwrap();

@@ -1,11 +1,10 @@
 //! Bower's registry.
 
-use lamplighter::lister::{Coverage, Lister, Mode, PageBatch};
+use lamplighter::lister::PageBatch;
 use lamplighter::listers::Bower;
-use lamplighter::transport::Provenance;
 use serde_json::{Value, json};
 
-use super::{assert_fails, build, read, run, url, urls};
+use super::{assert_asks_once, assert_fails, assert_takes_its_url, read, url, urls};
 
 fn bower() -> Bower {
     Bower::new(url("https://bower.example/packages"))
@@ -17,14 +16,7 @@ fn page(body: &Value) -> PageBatch {
 
 #[test]
 fn bower_asks_once() {
-    assert_eq!(bower().start(&run(Mode::Full)), [()]);
-    let request = bower().request(&()).unwrap();
-    assert_eq!(
-        (request.url.as_str(), request.provenance),
-        ("https://bower.example/packages", Provenance::Configured)
-    );
-    assert!(request.validate);
-    assert_eq!(bower().coverage(Mode::Full), Coverage::All);
+    assert_asks_once(&bower(), "https://bower.example/packages");
 }
 
 #[test]
@@ -104,11 +96,10 @@ fn bower_a_broken_body_is_an_error_with_its_place() {
 
 #[test]
 fn bower_takes_its_url() {
-    let built = build("bower", &json!({})).unwrap();
-    assert_eq!(built.source.key().to_string(), "bower of bower");
-    let first = built.source.start(&run(Mode::Full)).unwrap();
-    assert_eq!(built.source.request(&first[0]).unwrap().url.as_str(), "https://registry.bower.io/packages");
-    let other = build("bower", &json!({ "url": "https://h.example/p", "instance": "mine" })).unwrap();
-    assert_eq!(other.source.key().to_string(), "bower of mine");
-    assert_eq!(other.source.request(&first[0]).unwrap().url.as_str(), "https://h.example/p");
+    assert_takes_its_url(
+        "bower",
+        "https://registry.bower.io/packages",
+        "https://h.example/p",
+        "https://h.example/p",
+    );
 }

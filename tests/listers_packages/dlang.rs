@@ -1,12 +1,11 @@
 //! The registry of D.
 
-use lamplighter::lister::{Coverage, Lister, Mode, PageBatch};
+use lamplighter::lister::PageBatch;
 use lamplighter::listers::Dlang;
 use lamplighter::model::Timestamp;
-use lamplighter::transport::Provenance;
 use serde_json::{Value, json};
 
-use super::{assert_fails, build, read, run, url, urls};
+use super::{assert_asks_once, assert_fails, assert_takes_its_url, read, url, urls};
 
 fn dlang() -> Dlang {
     Dlang::new(&url("https://dub.example/"))
@@ -30,14 +29,7 @@ fn date(text: &str) -> Option<Timestamp> {
 
 #[test]
 fn dlang_asks_once() {
-    assert_eq!(dlang().start(&run(Mode::Full)), [()]);
-    let request = dlang().request(&()).unwrap();
-    assert_eq!(
-        (request.url.as_str(), request.provenance),
-        ("https://dub.example/api/packages/dump", Provenance::Configured)
-    );
-    assert!(request.validate);
-    assert_eq!(dlang().coverage(Mode::Full), Coverage::All);
+    assert_asks_once(&dlang(), "https://dub.example/api/packages/dump");
 }
 
 #[test]
@@ -113,19 +105,10 @@ fn dlang_a_broken_body_is_an_error_with_its_place() {
 
 #[test]
 fn dlang_takes_its_url() {
-    let built = build("dlang", &json!({})).unwrap();
-    assert_eq!(built.source.key().to_string(), "dlang of dlang");
-    let first = built.source.start(&run(Mode::Full)).unwrap();
-    assert_eq!(
-        built.source.request(&first[0]).unwrap().url.as_str(),
-        "https://code.dlang.org/api/packages/dump"
-    );
-    let other =
-        build("dlang", &json!({ "url": "https://h.example/d/api/packages/dump", "instance": "mine" }))
-            .unwrap();
-    assert_eq!(other.source.key().to_string(), "dlang of mine");
-    assert_eq!(
-        other.source.request(&first[0]).unwrap().url.as_str(),
-        "https://h.example/d/api/packages/dump"
+    assert_takes_its_url(
+        "dlang",
+        "https://code.dlang.org/api/packages/dump",
+        "https://h.example/d/api/packages/dump",
+        "https://h.example/d/api/packages/dump",
     );
 }

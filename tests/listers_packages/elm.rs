@@ -6,7 +6,7 @@ use lamplighter::listers::elm::{ElmCursor, ElmState};
 use lamplighter::transport::Provenance;
 use serde_json::{Value, json};
 
-use super::{assert_fails, build, read, run, url, urls};
+use super::{assert_fails, assert_takes_its_url, read, run, url, urls};
 
 fn elm() -> Elm {
     Elm::new(&url("https://elm.example/"))
@@ -92,17 +92,10 @@ fn elm_a_broken_body_is_an_error_with_its_place() {
 
 #[test]
 fn elm_takes_its_url() {
-    let built = build("elm", &json!({})).unwrap();
-    assert_eq!(built.source.key().to_string(), "elm of elm");
-    let first = built.source.start(&run(Mode::Full)).unwrap();
-    assert_eq!(
-        built.source.request(&first[0]).unwrap().url.as_str(),
-        "https://package.elm-lang.org/all-packages/since/0"
-    );
-    let other = build("elm", &json!({ "url": "https://h.example/e", "instance": "mine" })).unwrap();
-    assert_eq!(other.source.key().to_string(), "elm of mine");
-    assert_eq!(
-        other.source.request(&first[0]).unwrap().url.as_str(),
-        "https://h.example/e/all-packages/since/0"
+    assert_takes_its_url(
+        "elm",
+        "https://package.elm-lang.org/all-packages/since/0",
+        "https://h.example/e",
+        "https://h.example/e/all-packages/since/0",
     );
 }

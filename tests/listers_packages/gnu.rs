@@ -1,14 +1,11 @@
 //! GNU's file server.
 
-use std::io::Write;
-
-use lamplighter::lister::{Coverage, Lister, Mode, PageBatch};
+use lamplighter::lister::{Mode, PageBatch};
 use lamplighter::listers::Gnu;
 use lamplighter::model::Timestamp;
-use lamplighter::transport::Provenance;
 use serde_json::{Value, json};
 
-use super::{assert_fails, build, build_error, read, run, url, urls};
+use super::{assert_asks_once, assert_fails, build, build_error, gzip, read, run, url, urls};
 
 fn gnu() -> Gnu {
     Gnu::new(&url("https://ftp.example/"))
@@ -61,22 +58,9 @@ fn filenames(batch: &PageBatch) -> Vec<String> {
     artifacts.iter().map(|a| a["filename"].as_str().unwrap().to_owned()).collect()
 }
 
-fn gzip(text: &str) -> Vec<u8> {
-    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    packed.write_all(text.as_bytes()).unwrap();
-    packed.finish().unwrap()
-}
-
 #[test]
 fn gnu_asks_once() {
-    assert_eq!(gnu().start(&run(Mode::Full)), [()]);
-    let request = gnu().request(&()).unwrap();
-    assert_eq!(
-        (request.url.as_str(), request.provenance),
-        ("https://ftp.example/tree.json.gz", Provenance::Configured)
-    );
-    assert!(request.validate);
-    assert_eq!(gnu().coverage(Mode::Full), Coverage::All);
+    assert_asks_once(&gnu(), "https://ftp.example/tree.json.gz");
 }
 
 #[test]

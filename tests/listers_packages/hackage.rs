@@ -8,7 +8,7 @@ use lamplighter::model::Timestamp;
 use lamplighter::transport::Provenance;
 use serde_json::{Value, json};
 
-use super::{assert_fails, build, follows, read, run, url, urls};
+use super::{assert_fails, assert_takes_its_url, follows, read, url, urls};
 
 const NOW: &str = "2026-03-01T23:30:00Z";
 
@@ -137,14 +137,10 @@ fn hackage_a_broken_body_is_an_error_with_its_place() {
 
 #[test]
 fn hackage_takes_its_url() {
-    let built = build("hackage", &json!({})).unwrap();
-    assert_eq!(built.source.key().to_string(), "hackage of hackage");
-    let first = built.source.start(&run(Mode::Full)).unwrap();
-    assert_eq!(
-        built.source.request(&first[0]).unwrap().url.as_str(),
-        "https://hackage.haskell.org/packages/search"
+    assert_takes_its_url(
+        "hackage",
+        "https://hackage.haskell.org/packages/search",
+        "https://h.example/r",
+        "https://h.example/r/packages/search",
     );
-    let other = build("hackage", &json!({ "url": "https://h.example/r", "instance": "mine" })).unwrap();
-    assert_eq!(other.source.key().to_string(), "hackage of mine");
-    assert_eq!(other.source.request(&first[0]).unwrap().url.as_str(), "https://h.example/r/packages/search");
 }

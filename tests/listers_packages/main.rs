@@ -18,9 +18,12 @@ mod pages;
 mod pubdev;
 mod puppet;
 
-use lamplighter::lister::{FollowKind, Lister, ListerError, ListerErrorKind, PageBatch};
-use lamplighter::transport::{Body, Response};
-use serde_json::Value;
+#[cfg(feature = "compression")]
+use std::io::Write;
+
+use lamplighter::lister::{Coverage, FollowKind, Lister, ListerError, ListerErrorKind, Mode, PageBatch};
+use lamplighter::transport::{Body, Provenance, Response};
+use serde_json::{Value, json};
 
 use pages::{answer_from, assert_error, build, build_error, read_answer, run, url, urls};
 
@@ -39,6 +42,34 @@ fn follows(batch: &PageBatch) -> (Vec<&Value>, Vec<&Value>) {
         batch.follows.iter().filter(|f| kind(&f.kind)).map(|f| &f.cursor).collect()
     };
     (of(true), of(false))
+}
+
+/// It begins with one request, for a file that is configured, asked for conditionally and says all.
+fn assert_asks_once<L: Lister<Cursor = ()>>(lister: &L, of: &str) {
+    assert_eq!(lister.start(&run(Mode::Full)), [()]);
+    let request = lister.request(&()).unwrap();
+    assert_eq!((request.url.as_str(), request.provenance), (of, Provenance::Configured));
+    assert!(request.validate);
+    assert_eq!(lister.coverage(Mode::Full), Coverage::All);
+}
+
+/// A lister is called after itself and asks its public address first; with `url` and `instance` it is
+/// called so, and asks there.
+fn assert_takes_its_url(name: &str, public: &str, url: &str, first_there: &str) {
+    let built = build(name, &json!({})).unwrap();
+    assert_eq!(built.source.key().to_string(), format!("{name} of {name}"));
+    let start = built.source.start(&run(Mode::Full)).unwrap();
+    assert_eq!(built.source.request(&start[0]).unwrap().url.as_str(), public);
+    let other = build(name, &json!({ "url": url, "instance": "mine" })).unwrap();
+    assert_eq!(other.source.key().to_string(), format!("{name} of mine"));
+    assert_eq!(other.source.request(&start[0]).unwrap().url.as_str(), first_there);
+}
+
+#[cfg(feature = "compression")]
+fn gzip(text: &str) -> Vec<u8> {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    packed.write_all(text.as_bytes()).unwrap();
+    packed.finish().unwrap()
 }
 
 /// What is wrong with a page, which must say all of these words.

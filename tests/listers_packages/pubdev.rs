@@ -8,7 +8,7 @@ use lamplighter::model::Timestamp;
 use lamplighter::transport::{Provenance, TransportErrorKind};
 use serde_json::{Value, json};
 
-use super::{assert_fails, build, follows, read, run, url, urls};
+use super::{assert_fails, assert_takes_its_url, follows, read, run, url, urls};
 
 fn pubdev() -> PubDev {
     PubDev::new(&url("https://pub.example/"))
@@ -144,14 +144,10 @@ fn pubdev_a_broken_body_is_an_error_with_its_place() {
 
 #[test]
 fn pubdev_takes_its_url() {
-    let built = build("pubdev", &json!({})).unwrap();
-    assert_eq!(built.source.key().to_string(), "pubdev of pubdev");
-    let first = built.source.start(&run(Mode::Full)).unwrap();
-    assert_eq!(built.source.request(&first[0]).unwrap().url.as_str(), "https://pub.dev/api/package-names");
-    let other = build("pubdev", &json!({ "url": "https://h.example/p", "instance": "mine" })).unwrap();
-    assert_eq!(other.source.key().to_string(), "pubdev of mine");
-    assert_eq!(
-        other.source.request(&first[0]).unwrap().url.as_str(),
-        "https://h.example/p/api/package-names"
+    assert_takes_its_url(
+        "pubdev",
+        "https://pub.dev/api/package-names",
+        "https://h.example/p",
+        "https://h.example/p/api/package-names",
     );
 }

@@ -7,7 +7,7 @@ use lamplighter::model::Timestamp;
 use lamplighter::transport::Provenance;
 use serde_json::{Value, json};
 
-use super::{assert_fails, build, follows, read, run, url, urls};
+use super::{assert_fails, assert_takes_its_url, follows, read, url, urls};
 
 const NOW: &str = "2026-03-01T10:00:00Z";
 
@@ -197,18 +197,11 @@ fn puppet_a_broken_body_is_an_error_with_its_place() {
 
 #[test]
 fn puppet_takes_its_urls() {
-    let built = build("puppet", &json!({})).unwrap();
-    assert_eq!(built.source.key().to_string(), "puppet of puppet");
-    let start = built.source.start(&run(Mode::Full)).unwrap();
-    assert_eq!(
-        built.source.request(&start[0]).unwrap().url.as_str(),
-        "https://forgeapi.puppet.com/v3/modules?limit=100"
-    );
-    let other = build("puppet", &json!({ "url": "https://h.example/p", "instance": "mine" })).unwrap();
-    assert_eq!(other.source.key().to_string(), "puppet of mine");
-    assert_eq!(
-        other.source.request(&start[0]).unwrap().url.as_str(),
-        "https://h.example/p/v3/modules?limit=100"
+    assert_takes_its_url(
+        "puppet",
+        "https://forgeapi.puppet.com/v3/modules?limit=100",
+        "https://h.example/p",
+        "https://h.example/p/v3/modules?limit=100",
     );
     let public = Puppet::new(&url("https://forgeapi.example/"));
     let body = json!({ "pagination": { "next": null }, "results": [module("x", &json!([]))] }).to_string();

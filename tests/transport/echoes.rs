@@ -1,10 +1,9 @@
 //! A forge that repeats every secret it is sent, wherever it can: it is in no log, error, cursor,
 //! recording or store.
 
-use std::path::Path;
 use std::sync::Arc;
 
-use lamplighter::backend::{FileStore, GapQuery, OriginQuery, OriginStore, RunQuery, RunStore};
+use lamplighter::backend::FileStore;
 use lamplighter::driver::{Driver, RunOptions};
 use lamplighter::lister::{Lister, ListerError, Page, RunInfo, Source};
 use lamplighter::model::{NewOrigin, Timestamp, VisitType};
@@ -16,13 +15,8 @@ use lamplighter::transport::{
 use url::Url;
 
 use crate::notes::Notes;
+use crate::planted::{FORMS, TOKEN, all_in, told_by};
 use crate::support::{RawServer, Reply, START, every_auth, http};
-
-const TOKEN: &str = "gh0st+t0ken/é";
-
-/// A part of each form that the token is written in: plain, percent-encoded, and in base64 as
-/// `ann:TOKEN`, `TOKEN` and `xTOKEN` have it.
-const FORMS: [&str; 5] = ["gh0st", "t0ken", "OmdoMHN0K3Qw", "Z2gwc3QrdDBr", "doMHN0K3Qwa2"];
 
 /// Asks for pages of all kinds; what a page links to is its next cursor.
 struct Echo {
@@ -124,17 +118,6 @@ fn echo(request: &str) -> Reply {
     }
 }
 
-/// Everything in a folder, names and bytes, as text.
-fn all_in(folder: &Path) -> String {
-    let mut all = String::new();
-    for entry in std::fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        all.push_str(&path.to_string_lossy());
-        all.push_str(&String::from_utf8_lossy(&std::fs::read(&path).unwrap()));
-    }
-    all
-}
-
 /// Runs it all with a secret, and gives each place where it might have gone.
 async fn places(auth: Auth) -> (Vec<(&'static str, String)>, String) {
     let server = RawServer::start(|request, _| echo(request));
@@ -164,10 +147,7 @@ async fn places(auth: Auth) -> (Vec<(&'static str, String)>, String) {
         let driver = Driver::new(store.clone(), Arc::new(polite), clock);
         let report = driver.run(Arc::new(source), RunOptions::default().with_concurrency(1)).await;
         said.push(("the report", format!("{report:?}")));
-        said.push(("the gaps", format!("{:?}", store.gaps(&GapQuery::default()).await.unwrap())));
-        said.push(("the runs", format!("{:?}", store.runs(&RunQuery::default(), 9).await.unwrap())));
-        let origins = store.origins(&OriginQuery::default(), None, 99).await.unwrap();
-        said.push(("the origins", format!("{origins:?}")));
+        said.extend(told_by(&store).await);
     }
     said.push(("the log", notes.text()));
     said.push(("the recording", all_in(&recorded)));

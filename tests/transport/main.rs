@@ -13,6 +13,8 @@ mod guard;
 mod hostile;
 mod limits;
 mod notes;
+#[cfg(feature = "testing")]
+mod planted;
 mod polite;
 mod redirects;
 mod secrets;

@@ -1,7 +1,7 @@
 //! `import`: origins from elsewhere, as JSON lines.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::BufReader;
 
 use lamplighter::backend::{Imported, ImportedOrigin};
 use lamplighter::model::check_origin_url;
@@ -9,11 +9,9 @@ use serde_json::json;
 
 use crate::args::ImportArgs;
 use crate::context::Context;
-use crate::failure::{Done, Failure, Result, one_line};
+use crate::failure::{Done, Failure, Result};
+use crate::lines::{BATCH, Lines, parse};
 use crate::output::{count, note};
-
-/// Origins that go to the store at once.
-const BATCH: usize = 1000;
 
 /// Bad lines that are told one by one.
 const TOLD: usize = 20;
@@ -21,27 +19,23 @@ const TOLD: usize = 20;
 pub(crate) async fn import(args: &ImportArgs, context: &mut Context) -> Result<Done> {
     let name = args.file.display().to_string();
     let cannot = |e: std::io::Error| Failure::usage(format!("{name} cannot be read: {e}"));
-    let mut lines: Box<dyn BufRead> = if args.file.as_os_str() == "-" {
-        Box::new(BufReader::new(std::io::stdin()))
+    let mut lines = if args.file.as_os_str() == "-" {
+        Lines::of_standard_input()
     } else {
-        Box::new(BufReader::new(File::open(&args.file).map_err(cannot)?))
+        Lines::new(BufReader::new(File::open(&args.file).map_err(cannot)?))
     };
     let store = context.store().await?;
     let now = context.now();
     let mut imported = Imported::default();
     let mut bad: Vec<(u64, String)> = Vec::new();
     let mut refused = 0u64;
-    let mut number = 0u64;
     let mut batch = Vec::with_capacity(BATCH);
-    let mut line = Vec::new();
     loop {
-        line.clear();
-        let end = lines.read_until(b'\n', &mut line).map_err(cannot)? == 0;
-        if !end {
-            number += 1;
-            match read_line(&line) {
-                Ok(None) => {}
-                Ok(Some(origin)) => batch.push(origin),
+        let line = lines.read().map_err(cannot)?;
+        let end = line.is_none();
+        if let Some((number, line)) = line {
+            match read_line(line) {
+                Ok(origin) => batch.push(origin),
                 Err(problem) => {
                     refused += 1;
                     if bad.len() < TOLD {
@@ -58,6 +52,7 @@ pub(crate) async fn import(args: &ImportArgs, context: &mut Context) -> Result<D
             break;
         }
     }
+    let number = lines.number();
     let untold = refused - bad.len() as u64;
     if untold > 0 {
         note(format!("and {} more", count(untold, "bad line")));
@@ -85,25 +80,16 @@ pub(crate) async fn import(args: &ImportArgs, context: &mut Context) -> Result<D
     Ok(Done::whole_if(refused == 0))
 }
 
-/// The origin on a line; none on an empty one.
-fn read_line(line: &[u8]) -> Result<Option<ImportedOrigin>, String> {
-    if line.trim_ascii().is_empty() {
-        return Ok(None);
-    }
-    let mut from = serde_json::Deserializer::from_slice(line);
-    let origin: ImportedOrigin = serde_path_to_error::deserialize(&mut from).map_err(|e| {
-        let place = e.path().to_string();
-        let problem = one_line(&e.inner().to_string());
-        if place == "." { problem } else { format!("at {place}: {problem}") }
-    })?;
-    from.end().map_err(|_| "more than one JSON object".to_owned())?;
+/// The origin on a line.
+fn read_line(line: &[u8]) -> Result<ImportedOrigin, String> {
+    let origin: ImportedOrigin = parse(line)?;
     check_origin_url(&origin.url).map_err(|problem| problem.to_string())?;
     for (what, value) in [("lister", &origin.lister), ("instance", &origin.instance)] {
         if value.is_empty() {
             return Err(format!("the {what} is empty"));
         }
     }
-    Ok(Some(origin))
+    Ok(origin)
 }
 
 #[cfg(test)]
@@ -114,8 +100,11 @@ mod tests {
     fn a_bad_line_is_told_by_its_place() {
         let read = |text: &str| read_line(text.as_bytes());
         let good = r#"{"lister":"l","instance":"i","url":"https://h/r","visit_type":"git"}"#;
-        assert_eq!(read(good).unwrap().unwrap().url, "https://h/r");
-        assert_eq!(read(" \r\n").unwrap(), None);
+        assert_eq!(read(good).unwrap().url, "https://h/r");
+        let mut lines = Lines::new(" \r\nx\n\n".as_bytes());
+        assert_eq!(lines.read().unwrap(), Some((2, &b"x\n"[..])), "a blank line is none");
+        assert_eq!(lines.read().unwrap(), None);
+        assert_eq!(lines.number(), 3);
         for (line, problem) in [
             (good.replace("\"git\"", "\"G\""), "at visit_type: not a visit type"),
             (good.replace("https://h/r", "git@h:r"), "the URL has no host"),

@@ -8,6 +8,7 @@ mod context;
 mod failure;
 mod feed;
 mod import;
+mod lines;
 mod list;
 mod migrate;
 mod output;

@@ -1,7 +1,5 @@
 //! `next`, `complete`, `explain`: which origin next, what came of it, and why.
 
-use std::io::BufRead;
-
 use lamplighter::backend::{Claim, Explanation, OriginQuery, SchedulerBackend, Visit};
 use lamplighter::model::{
     ListerKey, OriginKey, Outcome, Timestamp, VisitId, VisitStatus, VisitToken, VisitType,
@@ -12,10 +10,8 @@ use serde_json::{Value, json};
 use crate::args::{ExplainArgs, NextArgs};
 use crate::context::Context;
 use crate::failure::{Done, Failure, Result, one_line};
+use crate::lines::{BATCH, Lines, parse, unread};
 use crate::output::{Table, count, note};
-
-/// Outcomes that go to the store at once.
-const BATCH: usize = 1000;
 
 pub(crate) async fn next(args: &NextArgs, context: &mut Context) -> Result<Done> {
     let store = context.filled_store().await?;
@@ -115,7 +111,6 @@ impl From<Line> for Outcome {
 /// What became of the lines.
 #[derive(Default)]
 struct Counts {
-    lines: u64,
     completed: u64,
     changed: u64,
     unchanged: u64,
@@ -169,27 +164,12 @@ pub(crate) async fn complete(context: &mut Context) -> Result<Done> {
     let store = context.filled_store().await?;
     let mut counts = Counts::default();
     let mut batch = Vec::new();
-    let mut input = std::io::BufReader::new(std::io::stdin());
-    let mut line = Vec::new();
+    let mut lines = Lines::of_standard_input();
     loop {
-        line.clear();
-        let read = input.read_until(b'\n', &mut line);
-        let end = read.map_err(|e| Failure::work(format!("standard input cannot be read: {e}")))? == 0;
-        if !end {
-            counts.lines += 1;
-            let number = counts.lines;
-            if line.trim_ascii().is_empty() {
-                continue;
-            }
-            let mut from = serde_json::Deserializer::from_slice(&line);
-            let outcome = serde_path_to_error::deserialize::<_, Line>(&mut from).map_err(|e| {
-                let place = e.path().to_string();
-                let problem = one_line(&e.inner().to_string());
-                if place == "." { problem } else { format!("at {place}: {problem}") }
-            });
-            let outcome = outcome
-                .and_then(|o| from.end().map(|()| o).map_err(|_| "more than one JSON object".to_owned()));
-            match outcome {
+        let line = lines.read().map_err(|e| unread(&e))?;
+        let end = line.is_none();
+        if let Some((number, line)) = line {
+            match parse::<Line>(line) {
                 Ok(line) => batch.push((number, Outcome::from(line))),
                 Err(why) => counts.refuse(number, None, "malformed", &why),
             }

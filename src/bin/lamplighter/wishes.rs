@@ -1,7 +1,5 @@
 //! `request`, `hint`, `disable`, `enable`: what people and others say of an origin.
 
-use std::io::BufRead;
-
 use lamplighter::backend::{Hint, SchedulerBackend, VisitRequest};
 use lamplighter::model::{OriginKey, Timestamp, VisitType};
 use serde::Deserialize;
@@ -10,11 +8,9 @@ use serde_json::{Value, json};
 use crate::args::{DisableArgs, EnableArgs, HintArgs, RequestArgs};
 use crate::context::Context;
 use crate::failure::{Done, Failure, Result, one_line};
+use crate::lines::{BATCH, Lines, parse, unread};
 use crate::output::{count, note};
 use crate::visits::{listers_of, the_visit_type, unknown};
-
-/// Hints that go to the store at once.
-const BATCH: usize = 1000;
 
 pub(crate) async fn request(args: &RequestArgs, context: &mut Context) -> Result<Done> {
     let store = context.filled_store().await?;
@@ -102,21 +98,18 @@ async fn hints(
 ) -> Result<Done> {
     let mut counts = Counts::default();
     let mut batch = Vec::new();
-    let mut input = std::io::BufReader::new(std::io::stdin());
-    let mut text = Vec::new();
-    for number in 1u64.. {
-        text.clear();
-        let read = input.read_until(b'\n', &mut text);
-        let end = read.map_err(|e| Failure::work(format!("standard input cannot be read: {e}")))? == 0;
-        if !text.trim_ascii().is_empty() {
-            match serde_json::from_slice::<Line>(&text) {
+    let mut lines = Lines::of_standard_input();
+    loop {
+        let line = lines.read().map_err(|e| unread(&e))?;
+        let end = line.is_none();
+        if let Some((number, line)) = line {
+            match parse::<Line>(line) {
                 Ok(line) => batch.push(Hint::new(
                     OriginKey::new(line.url, line.visit_type),
                     line.changed_at.unwrap_or(changed_at),
                     line.source.unwrap_or_else(|| args.source.clone()),
                 )),
-                Err(e) => {
-                    let why = one_line(&e.to_string());
+                Err(why) => {
                     note(format!("line {number}: {why}"));
                     counts.refused.push(json!({"line": number, "why": why}));
                 }

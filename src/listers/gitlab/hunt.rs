@@ -13,7 +13,7 @@ use crate::lister::{Failure, Recovery};
 use crate::listers::poison::{farther, may_be_one_record};
 
 /// Ids that are halved although nothing says that just one of them fails.
-const NARROW: u64 = 16;
+const NARROW: u64 = 64;
 
 /// Where a search is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

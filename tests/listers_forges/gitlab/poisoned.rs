@@ -86,6 +86,18 @@ async fn gitlab_a_poison_among_hidden_projects_is_found() {
 }
 
 #[tokio::test]
+async fn gitlab_poisons_in_both_halves_are_found() {
+    // The search for 46 jumps over 58 and 74 to 105; what is between is halved, and both halves fail.
+    let ids: BTreeSet<u64> = (1..=41).chain([46, 50, 55]).chain(58..=67).chain([71]).chain(74..=80).collect();
+    let poison = BTreeSet::from([46, 58, 74]);
+    let mut trial = Trial::new();
+    let ran = list_all(&mut trial, &ids, &poison, None, false).await;
+    assert_eq!(trial.listed().await, ids.difference(&poison).copied().collect());
+    let holes: BTreeSet<u64> = ran.gaps().iter().map(|g| g["after"].as_u64().unwrap() + 1).collect();
+    assert_eq!(holes, poison);
+}
+
+#[tokio::test]
 async fn gitlab_an_outage_is_one_gap() {
     let ids: BTreeSet<u64> = (1..=450).collect();
     let mut trial = Trial::new();
