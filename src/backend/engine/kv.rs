@@ -35,6 +35,11 @@ pub(crate) trait KvRead {
         Ok(None)
     }
 
+    /// Whether these tables are far away, so that it pays to say at once what will be read.
+    fn is_far(&self) -> bool {
+        false
+    }
+
     /// Tells that the values of these keys will be read, each of them there: tables that are far away
     /// can get them all at once.
     fn will_read(&self, table: u8, keys: &mut dyn Iterator<Item = Vec<u8>>) -> Result<()> {

@@ -101,6 +101,7 @@ impl Search<'_, '_, '_> {
         let ids: Vec<u64> = set.iter().map(|low| sets::join(chunk, low)).filter(wanted).collect();
         for some in ids.chunks(self.limit) {
             will_load(t, some.iter().copied())?;
+            parts::will_read(t, some.iter().copied())?;
             for id in some {
                 self.look_at(t, lister, &key, *id)?;
                 if self.is_over() {

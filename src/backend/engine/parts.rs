@@ -164,6 +164,32 @@ fn whole(t: &dyn KvRead, lister: u32, origin: u64) -> Result<Reading> {
     Ok(whole)
 }
 
+/// Tells that what parts say of these origins will be read. Their rows are known.
+pub(crate) fn will_read(t: &dyn KvRead, ids: impl IntoIterator<Item = u64>) -> Result<()> {
+    if !t.is_far() {
+        return Ok(());
+    }
+    let mut named = Vec::new();
+    for origin in ids {
+        if !must_load(t, origin)?.listings.iter().any(rows::Listing::in_parts) {
+            continue;
+        }
+        for key in keys_of(t, keys::PART_OF, &keys::of_u64(origin))? {
+            let mut parts = keys::Parts(&key);
+            parts.u64();
+            named.push((parts.u32(), origin));
+        }
+    }
+    t.will_read(keys::PART, &mut named.iter().map(|(part, _)| keys::of_u32(*part).to_vec()))?;
+    let mut readings = Vec::new();
+    for (part, origin) in named {
+        if let Some(run) = row(t, part)?.generation {
+            readings.push(keys::reading(part, run, origin).to_vec());
+        }
+    }
+    t.will_read(keys::READING, &mut readings.into_iter())
+}
+
 /// The arguments of an origin's loader, as one lister gives them.
 pub(crate) fn arguments(t: &dyn KvRead, origin: u64, listing: &rows::Listing) -> Result<JsonObject> {
     let mut arguments = listing.own_arguments()?;

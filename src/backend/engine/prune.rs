@@ -102,6 +102,9 @@ fn missing(t: &dyn KvRead, run: &RunRow) -> Result<Missing> {
     }
     let unseen = || chunks.iter().flat_map(|(chunk, set)| set.iter().map(|low| sets::join(*chunk, low)));
     will_load(t, unseen())?;
+    if !open.is_empty() {
+        parts::will_read(t, unseen())?;
+    }
     for id in unseen() {
         let row = must_load(t, id)?;
         let listing = row.listings.iter().find(|l| l.lister == run.lister && l.gone().is_none());

@@ -41,6 +41,7 @@ pub(crate) fn claim(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, claim: &Claim) -> Resu
     wake(t, number, ctx.now)?;
     let lanes = policy.gates(&shared).lanes(&*policy);
     let taken = choose(t, ctx, number, &lanes, claim.count, lister, &mut owed)?;
+    parts::will_read(t, taken.iter().map(|taken| taken.id))?;
     let owner = owner_number(t, &claim.owner)?;
     let until = ctx.now.plus(claim.lease);
     let first = if taken.is_empty() { 0 } else { next_of(t, "visit", taken.len() as u64)? };

@@ -39,8 +39,9 @@ type Entries = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 #[derive(Default)]
 struct Table {
     entries: Entries,
-    /// Ranges of which every entry is known.
-    whole: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Ranges of which every entry is known: where each begins, and where it ends (none: with the table).
+    /// No two of them meet.
+    whole: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// How many ranges were asked for.
     asked: u32,
 }
@@ -48,22 +49,30 @@ struct Table {
 impl Table {
     /// Up to where every entry is known, from a key on; none where not even the key's is.
     fn whole_from(&self, from: &[u8]) -> Option<Option<&[u8]>> {
-        let mut at = from;
-        let mut reached = None;
-        loop {
-            let next = self
-                .whole
-                .iter()
-                .find(|(start, end)| start.as_slice() <= at && end.as_deref().is_none_or(|end| end > at));
-            match next {
-                None => return reached,
-                Some((_, None)) => return Some(None),
-                Some((_, Some(end))) => {
-                    at = end;
-                    reached = Some(Some(end.as_slice()));
-                }
-            }
+        let (_, end) = self.whole.range::<[u8], _>((Bound::Unbounded, Bound::Included(from))).next_back()?;
+        end.as_deref().is_none_or(|end| end > from).then_some(end.as_deref())
+    }
+
+    /// Learns that all of a range is known.
+    fn is_whole(&mut self, mut from: Vec<u8>, mut to: Option<Vec<u8>>) {
+        if let Some((start, end)) =
+            self.whole.range::<[u8], _>((Bound::Unbounded, Bound::Included(from.as_slice()))).next_back()
+            && end.as_ref().is_none_or(|end| *end >= from)
+        {
+            from.clone_from(start);
         }
+        while let Some((start, end)) =
+            self.whole.range::<[u8], _>((Bound::Included(from.as_slice()), Bound::Unbounded)).next()
+            && to.as_ref().is_none_or(|to| start <= to)
+        {
+            let start = start.clone();
+            to = match (to, end) {
+                (Some(to), Some(end)) => Some(to.max(end.clone())),
+                _ => None,
+            };
+            self.whole.remove(&start);
+        }
+        self.whole.insert(from, to);
     }
 }
 
@@ -135,7 +144,7 @@ impl Known {
     /// Learns that all entries of a range are known by now.
     pub(super) fn whole(&mut self, table: u8, from: Vec<u8>, to: Option<Vec<u8>>) {
         if let Some(table) = self.tables.get_mut(usize::from(table)) {
-            table.whole.push((from, to));
+            table.is_whole(from, to);
         }
     }
 
@@ -370,6 +379,10 @@ impl KvRead for Draft<'_> {
         Ok(Some(found.unwrap_or_default()))
     }
 
+    fn is_far(&self) -> bool {
+        true
+    }
+
     fn will_read(&self, table: u8, keys: &mut dyn Iterator<Item = Vec<u8>>) -> Result<()> {
         let mut stop = false;
         for key in keys {
@@ -432,5 +445,50 @@ impl KvTxn for Draft<'_> {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ranges of single letters; none is the table's end.
+    fn table(ranges: &[(&str, Option<&str>)]) -> Table {
+        let mut table = Table::default();
+        for (from, to) in ranges {
+            table.is_whole(from.as_bytes().to_vec(), to.map(|to| to.as_bytes().to_vec()));
+        }
+        table
+    }
+
+    fn reach<'t>(table: &'t Table, from: &str) -> Option<Option<&'t str>> {
+        let text = |bytes| std::str::from_utf8(bytes).unwrap_or("?");
+        table.whole_from(from.as_bytes()).map(|end| end.map(text))
+    }
+
+    #[test]
+    fn ranges_that_meet_are_one() {
+        for ranges in [
+            [("b", Some("d")), ("d", Some("f")), ("h", Some("k"))],
+            [("h", Some("k")), ("d", Some("f")), ("b", Some("d"))],
+            [("c", Some("f")), ("b", Some("e")), ("h", Some("k"))],
+            [("b", Some("f")), ("c", Some("d")), ("h", Some("k"))],
+        ] {
+            let table = table(&ranges);
+            assert_eq!(reach(&table, "a"), None, "{ranges:?}");
+            assert_eq!(reach(&table, "b"), Some(Some("f")), "{ranges:?}");
+            assert_eq!(reach(&table, "e"), Some(Some("f")), "{ranges:?}");
+            assert_eq!(reach(&table, "f"), None, "an end is not part of its range: {ranges:?}");
+            assert_eq!(reach(&table, "i"), Some(Some("k")), "{ranges:?}");
+        }
+    }
+
+    #[test]
+    fn a_range_to_the_tables_end_takes_in_all_that_follow() {
+        let table = table(&[("h", Some("k")), ("x", None), ("c", None)]);
+        assert_eq!(reach(&table, "b"), None);
+        assert_eq!(reach(&table, "c"), Some(None));
+        assert_eq!(reach(&table, "z"), Some(None));
+        assert_eq!(table.whole.len(), 1);
     }
 }

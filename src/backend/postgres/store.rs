@@ -254,7 +254,7 @@ impl VisitStore for PostgresStore {
 
     async fn explain(&self, origin: &OriginKey, now: Timestamp) -> Result<Option<Explanation>> {
         self.check(now)?;
-        self.be_settled(now).await?;
+        self.be_priced(&origin.visit_type, now).await?;
         let fetch = of_keys(std::slice::from_ref(origin));
         let explained = self.read(now, fetch.clone(), |t, ctx| explain::explain(t, ctx, origin)).await?;
         let Some(mut explained) = explained else { return Ok(None) };

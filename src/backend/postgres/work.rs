@@ -136,9 +136,19 @@ impl PostgresStore {
         if asked.map_err(|e| failed("reading visit types", e))? { self.settle(now).await } else { Ok(()) }
     }
 
-    /// Lets the policy of a claim look at a sample of its origins.
-    async fn start(&self, now: Timestamp, plan: &Plan) -> Result<()> {
-        let Some(visit_type) = &plan.claim else { return Ok(()) };
+    /// Before a read of what depends on a policy's price.
+    pub(super) async fn be_priced(&self, visit_type: &VisitType, now: Timestamp) -> Result<()> {
+        self.be_settled(now).await?;
+        let unpriced = self.read(now, Vec::new(), |_, ctx| Ok(sweep::unsettled(ctx, visit_type))).await?;
+        if unpriced.is_some() {
+            self.start(visit_type, now).await?;
+            self.be_settled(now).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets the policy of a visit type look at a sample of its origins.
+    async fn start(&self, visit_type: &VisitType, now: Timestamp) -> Result<()> {
         let plan = Plan { kind: Kind::Placing, ..Plan::default() };
         let start = |t: &mut dyn KvTxn, ctx: &mut Ctx<'_>| match sweep::unsettled(ctx, visit_type) {
             Some(number) => sweep::start(t, ctx, number),
@@ -169,7 +179,11 @@ impl PostgresStore {
             match self.attempts(now, plan, f).await? {
                 Ok(result) => return Ok(result),
                 Err(Unready::Unsettled) => Box::pin(self.settle(now)).await?,
-                Err(Unready::Unpriced) => Box::pin(self.start(now, plan)).await?,
+                Err(Unready::Unpriced) => {
+                    if let Some(visit_type) = &plan.claim {
+                        Box::pin(self.start(visit_type, now)).await?;
+                    }
+                }
             }
         }
     }
