@@ -330,13 +330,17 @@ pub(crate) fn write(t: &mut dyn KvTxn, id: u64, row: &OriginRow) -> Result<()> {
 pub(crate) fn enqueue(t: &mut dyn KvTxn, id: u64, row: &OriginRow) -> Result<()> {
     let Some(place) = row.place else { return Ok(()) };
     if let Some(until) = place.waits {
-        let places = lanes_of(place).fold(K::new(), |k, (lane, rank)| k.u8(lane).i64(rank));
-        return t.put(keys::WAIT, &keys::wait(row.visit_type, until, id), &places);
+        return t.put(keys::WAIT, &keys::wait(row.visit_type, until, id), &waiting(place));
     }
     for (lane, rank) in lanes_of(place) {
         t.put(keys::QUEUE, &keys::queue(row.visit_type, lane, rank, id), &[])?;
     }
     Ok(())
+}
+
+/// What is kept of who has to wait before it is let into its lanes.
+pub(crate) fn waiting(place: Place) -> K {
+    lanes_of(place).fold(K::new(), |k, (lane, rank)| k.u8(lane).i64(rank))
 }
 
 fn lanes_of(place: Place) -> impl Iterator<Item = (u8, i64)> {

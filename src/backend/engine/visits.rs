@@ -12,7 +12,7 @@ use super::origins::lister_key;
 use super::pace;
 use super::parts;
 use super::place::{
-    absorb, admit, enqueue, facts, key_of, lease, load, must_load, place, place_back, unqueue,
+    absorb, admit, enqueue, facts, key_of, lease, load, must_load, place, place_back, unqueue, will_load,
 };
 use super::rows::{LeaseRow, OriginRow, decode, encode, to_json};
 use super::sweep::{AT_ONCE, refresh};
@@ -86,10 +86,14 @@ fn expire(t: &mut dyn KvTxn, now: Timestamp) -> Result<()> {
         expired.push(key.to_vec());
         Ok(ControlFlow::Continue(()))
     })?;
-    for key in expired {
-        let mut parts = keys::Parts(&key);
+    let id = |key: &[u8]| {
+        let mut parts = keys::Parts(key);
         parts.i64();
-        let id = parts.u64();
+        parts.u64()
+    };
+    will_load(t, expired.iter().map(|key| id(key)))?;
+    for key in expired {
+        let id = id(&key);
         t.delete(keys::DEADLINE, &key)?;
         t.delete(keys::LEASE, &keys::of_u64(id))?;
         let row = must_load(t, id)?;

@@ -49,8 +49,11 @@ pub(super) async fn begin(db: &Db<'_>, known: &mut Known, number: u16, now: Time
         where id in (select id from {s}.origin where slot = $1 and slot >= 0 and rank <= $2
                      order by slot, rank, id limit $3 for update skip locked)";
     let woken = db.run(woken, &[&origin::waiting_slot(number), &now.as_micros(), &SWEPT]).await?;
-    known.whole(keys::DEADLINE, Vec::new(), None);
-    known.whole(keys::WAIT, Vec::new(), None);
+    // Nothing whose time has come is left, unless it is too much for one claim.
+    let next = now.as_micros().saturating_add(1);
+    known.whole(keys::DEADLINE, Vec::new(), Some(keys::deadline(next, 0).to_vec()));
+    let (from, to) = (K::new().u16(number), keys::wait(number, next, 0));
+    known.whole(keys::WAIT, from.to_vec(), Some(to.to_vec()));
     if ended + woken > 0 {
         // Whatever came back may be before any position.
         let (first, last) = (origin::slot(number, 0), origin::waiting_slot(number));

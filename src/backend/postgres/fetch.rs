@@ -16,8 +16,9 @@ use super::{seen, sql};
 use crate::backend::Result;
 use crate::backend::engine::keys::{self, K, Parts};
 use crate::backend::engine::kv::after_prefix;
+use crate::backend::engine::place;
 use crate::backend::engine::rows::{ChangeRow, LeaseRow, OriginRow, corrupt, encode};
-use crate::model::ListerKey;
+use crate::model::{ListerKey, Timestamp};
 use crate::policy::Lane;
 
 /// The first range of a table brings so many entries; each further one twice as many.
@@ -74,7 +75,7 @@ pub(super) async fn all(db: &Db<'_>, known: &mut Known, hints: &Hints, unknown: 
     for (table, wanted) in asked.keys {
         match table {
             keys::ORIGIN => origins(db, known, &wanted).await?,
-            keys::LEASE => leases(db, known, &wanted).await?,
+            keys::LEASE => leases_of(db, known, &wanted).await?,
             keys::LISTER => listers(db, known, "id = any($1)", &[&ids(&wanted)], wanted.clone()).await?,
             keys::LISTER_ID => {
                 let uuids: Vec<_> = wanted.iter().filter_map(|k| uuid::Uuid::from_slice(k).ok()).collect();
@@ -122,8 +123,8 @@ async fn ranges(db: &Db<'_>, known: &mut Known, hints: &Hints, ranges: Vec<Unkno
             keys::ORIGIN_KEY => by_digest(db, known, from).await?,
             keys::QUEUE => queue(db, known, hints, from, to).await?,
             keys::ORIGIN => origins_from(db, known, from, to).await?,
-            // Kept in step by statements of their own, before the engine runs.
-            keys::DEADLINE | keys::WAIT => known.whole(table, from, to),
+            keys::DEADLINE => deadlines(db, known, from, to).await?,
+            keys::WAIT => waiting(db, known, from, to).await?,
             keys::LISTER => {
                 listers(db, known, "true", &[], Vec::new()).await?;
                 known.whole(table, Vec::new(), None);
@@ -277,6 +278,38 @@ async fn sample(db: &Db<'_>, known: &mut Known, visit_type: u16, limit: usize) -
     Ok(())
 }
 
+/// Those of a visit type that wait for their time, and are not under way.
+async fn waiting(db: &Db<'_>, known: &mut Known, from: Vec<u8>, to: Option<Vec<u8>>) -> Result<()> {
+    let limit = next_size(known, keys::WAIT, AT_FIRST);
+    let mut parts = Parts(&from);
+    let visit_type = parts.u16();
+    let low = if from.len() > 2 { (parts.i64(), signed(parts.u64())) } else { (i64::MIN, 0) };
+    let mut high = (i64::MAX, i64::MAX);
+    if let Some(to) = to.as_deref().filter(|to| to.len() > 2 && to.get(..2) == from.get(..2)) {
+        let mut parts = Parts(to.get(2..).unwrap_or_default());
+        high = (parts.i64(), signed(parts.u64()));
+    }
+    let sql = format!(
+        "select {} from {{s}}.origin o
+         where o.slot = $1 and o.slot >= 0 and (o.rank, o.id) >= ($2, $3) and (o.rank, o.id) < ($4, $5)
+           and not exists (select from {{s}}.lease l where l.id = o.id)
+         order by o.slot, o.rank, o.id limit $6",
+        origin_columns()
+    );
+    let slot = origin::waiting_slot(visit_type);
+    let rows = db.rows(&sql, &[&slot, &low.0, &low.1, &high.0, &high.1, &signed(limit)]).await?;
+    let all = (rows.len() as u64) < limit;
+    let mut last = None;
+    for (id, row) in learn(db, known, rows).await? {
+        let Some((place, until)) = row.place.and_then(|place| Some((place, place.waits?))) else { continue };
+        let key = keys::wait(visit_type, until, id).to_vec();
+        last = Some(after(&key));
+        known.put(keys::WAIT, key, Some(place::waiting(place).to_vec()));
+    }
+    known.whole(keys::WAIT, from, if all { to } else { last });
+    Ok(())
+}
+
 async fn origins_from(db: &Db<'_>, known: &mut Known, from: Vec<u8>, to: Option<Vec<u8>>) -> Result<()> {
     let limit = next_size(known, keys::ORIGIN, AT_FIRST * 2);
     let sql =
@@ -378,11 +411,48 @@ async fn counted(db: &Db<'_>, count: &Unknown) -> Result<u64> {
     Ok(row.try_get::<_, i64>(0).map_err(|e| sql::failed("counting", e))?.cast_unsigned())
 }
 
-async fn leases(db: &Db<'_>, known: &mut Known, wanted: &[Vec<u8>]) -> Result<()> {
+/// Leases by the time when they end.
+async fn deadlines(db: &Db<'_>, known: &mut Known, from: Vec<u8>, to: Option<Vec<u8>>) -> Result<()> {
+    let limit = next_size(known, keys::DEADLINE, AT_FIRST);
+    let ends = |key: &[u8]| {
+        let mut parts = Parts(key);
+        (Time(Timestamp::from_micros(parts.i64())), signed(parts.u64()))
+    };
+    let low = (!from.is_empty()).then(|| ends(&from));
+    let high = to.as_deref().map(ends);
+    let which = "($1::timestamptz is null or (until, id) >= ($1, $2))
+           and ($3::timestamptz is null or (until, id) < ($3, $4)) order by until, id limit $5";
+    let (low, low_id) = low.unzip();
+    let (high, high_id) = high.unzip();
+    let found = leases(db, known, which, &[&low, &low_id, &high, &high_id, &signed(limit)]).await?;
+    let mut last = None;
+    for (id, until) in &found {
+        let key = keys::deadline(until.as_micros(), *id).to_vec();
+        last = Some(after(&key));
+        known.put(keys::DEADLINE, key, Some(Vec::new()));
+    }
+    known.whole(keys::DEADLINE, from, if (found.len() as u64) < limit { to } else { last });
+    Ok(())
+}
+
+async fn leases_of(db: &Db<'_>, known: &mut Known, wanted: &[Vec<u8>]) -> Result<()> {
     let ids: Vec<i64> = wanted.iter().map(|k| signed(keys::first_u64(k))).collect();
-    let sql = "select id, token, owner, since, until, xmin from {s}.lease where id = any($1)";
+    leases(db, known, "id = any($1)", &[&ids]).await?;
+    known.all_absent(keys::LEASE, wanted.to_vec());
+    Ok(())
+}
+
+/// Learns leases; returns which, and when they end.
+async fn leases(
+    db: &Db<'_>,
+    known: &mut Known,
+    which: &str,
+    params: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<(u64, Timestamp)>> {
+    let sql = format!("select id, token, owner, since, until, xmin from {{s}}.lease where {which}");
     let failed = |e| sql::failed("reading leases", e);
-    for row in db.rows(sql, &[&ids]).await? {
+    let mut found = Vec::new();
+    for row in db.rows(&sql, params).await? {
         let id = row.try_get::<_, i64>("id").map_err(failed)?.cast_unsigned();
         let lease = LeaseRow {
             token: row.try_get::<_, i64>("token").map_err(failed)?.cast_unsigned(),
@@ -393,9 +463,9 @@ async fn leases(db: &Db<'_>, known: &mut Known, wanted: &[Vec<u8>]) -> Result<()
         let Version(version) = row.try_get("xmin").map_err(failed)?;
         known.versions.insert((keys::LEASE, id), version);
         known.put(keys::LEASE, keys::of_u64(id).to_vec(), Some(encode(&lease)?));
+        found.push((id, lease.until));
     }
-    known.all_absent(keys::LEASE, wanted.to_vec());
-    Ok(())
+    Ok(found)
 }
 
 async fn listers(
