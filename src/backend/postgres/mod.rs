@@ -28,6 +28,7 @@ mod metrics;
 mod migrate;
 mod origin;
 mod pool;
+mod queued;
 mod rows;
 mod save;
 mod seen;
