@@ -9,7 +9,7 @@ use std::{fs, io};
 
 use redb::{
     Builder, Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable,
-    StorageError, Table, TableDefinition,
+    ReadableTableMetadata, StorageError, Table, TableDefinition,
 };
 
 use super::keys::{self, K};
@@ -47,14 +47,14 @@ impl RedbKv {
     pub(super) fn over(database: Database) -> Result<Self> {
         let kv = Self { database, tail: RwLock::default() };
         kv.write(|_| Ok(()))?;
-        let mut tail = Tail::default();
+        let mut rows = Vec::new();
         kv.read(|t| {
             t.scan(keys::TAIL, &[], None, &mut |number, row| {
-                tail.read_row(keys::first_u64(number), row)?;
+                rows.push((keys::first_u64(number), row.to_vec()));
                 Ok(ControlFlow::Continue(()))
             })
         })?;
-        Ok(Self { tail: RwLock::new(tail), ..kv })
+        Ok(Self { tail: RwLock::new(Tail::read(&rows)?), ..kv })
     }
 
     fn begin<R>(
@@ -68,6 +68,15 @@ impl RedbKv {
         transaction.set_durability(durability).map_err(failed)?;
         let result = {
             let table = transaction.open_table(ALL).map_err(failed)?;
+            if tail.wants_filter(table.len().map_err(failed)?) {
+                let none = Tail::default();
+                tail.make_filter(|see| {
+                    SCATTERED.iter().try_for_each(|&digests| {
+                        let mut whole = |key: &[u8], value: &[u8]| see(&full_key(digests, key), value);
+                        scan(&table, &none, (digests, &[], None), &mut whole)
+                    })
+                })?;
+            }
             let mut writer = Writer { table, tail: &mut tail };
             f(&mut writer).and_then(|result| Ok((result, writer.settle()?)))
         };
@@ -77,7 +86,7 @@ impl RedbKv {
                     match settled {
                         Settled::Nothing => {}
                         Settled::Row(number) => tail.keep_row(number),
-                        Settled::Spread => *tail = Tail::default(),
+                        Settled::Spread => tail.keep_spread(),
                     }
                     Ok(result)
                 }
@@ -213,8 +222,8 @@ impl Writer<'_> {
         }
         for (key, value) in &self.tail.entries {
             match value {
-                Some(value) => self.table.insert(key.as_slice(), value.as_slice()).map_err(failed)?,
-                None => self.table.remove(key.as_slice()).map_err(failed)?,
+                Some(value) => self.table.insert(key.bytes(), &**value).map_err(failed)?,
+                None => self.table.remove(key.bytes()).map_err(failed)?,
             };
         }
         for number in self.tail.rows.clone() {
@@ -280,6 +289,10 @@ impl KvRead for Reader<'_> {
     fn scan(&self, table: u8, from: &[u8], to: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<()> {
         scan(&self.table, &self.tail, (table, from, to), visit)
     }
+
+    fn has_none(&self, table: u8, prefix: &[u8]) -> bool {
+        SCATTERED.contains(&table) && self.tail.has_none(&full_key(table, prefix))
+    }
 }
 
 impl KvRead for Writer<'_> {
@@ -290,13 +303,17 @@ impl KvRead for Writer<'_> {
     fn scan(&self, table: u8, from: &[u8], to: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<()> {
         scan(&self.table, self.tail, (table, from, to), visit)
     }
+
+    fn has_none(&self, table: u8, prefix: &[u8]) -> bool {
+        SCATTERED.contains(&table) && self.tail.has_none(&full_key(table, prefix))
+    }
 }
 
 impl KvTxn for Writer<'_> {
     fn put(&mut self, table: u8, key: &[u8], value: &[u8]) -> Result<()> {
         let key = full_key(table, key);
         if SCATTERED.contains(&table) {
-            self.tail.say(key.to_vec(), Some(value.to_vec()));
+            self.tail.say(&key, Some(value));
         } else {
             self.table.insert(&*key, value).map_err(failed)?;
         }
@@ -306,7 +323,7 @@ impl KvTxn for Writer<'_> {
     fn delete(&mut self, table: u8, key: &[u8]) -> Result<()> {
         let key = full_key(table, key);
         if SCATTERED.contains(&table) {
-            self.tail.say(key.to_vec(), None);
+            self.tail.say(&key, None);
         } else {
             self.table.remove(&*key).map_err(failed)?;
         }
