@@ -1,10 +1,12 @@
 //! What one transaction knows: the caller's time, the policies, and numbers for names.
 
+use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, scan_prefix};
+use super::place::digest;
 use super::rows::{LedgerRow, ListerRow, OriginRow, TypeRow, corrupt, decode, encode, from_json};
 use super::sets::{self, Chunk};
 use crate::backend::{BackendError, BackendErrorKind, Result, StoreOptions};
@@ -30,6 +32,13 @@ impl Kind {
     }
 }
 
+/// The key of an origin, and its digest.
+struct Digested {
+    url: String,
+    visit_type: String,
+    digest: [u8; 8],
+}
+
 /// The sequence of origins' numbers.
 const ORIGINS: &str = "origin";
 
@@ -43,10 +52,14 @@ pub(crate) struct Ctx<'e> {
     pub(crate) sweeps: bool,
     pub(crate) options: &'e StoreOptions,
     kinds: Vec<Kind>,
-    listers: HashMap<u32, ListerRow>,
+    listers: BTreeMap<u32, ListerRow>,
     evidence: Evidence,
     /// By key, and whether it changed.
     ledgers: BTreeMap<Vec<u8>, (LedgerRow, bool)>,
+    /// What the ledgers come to, until one changes.
+    trusts: BTreeMap<u32, Trust>,
+    /// The last digest: an origin's is asked for several times.
+    digest: Cell<Option<Digested>>,
     /// The first number given to a new origin in this transaction, and the next to give.
     born: Option<(u64, u64)>,
 }
@@ -63,9 +76,11 @@ impl<'e> Ctx<'e> {
             sweeps: true,
             options,
             kinds,
-            listers: HashMap::new(),
+            listers: BTreeMap::new(),
             evidence: HashMap::new(),
             ledgers: BTreeMap::new(),
+            trusts: BTreeMap::new(),
+            digest: Cell::new(None),
             born: None,
         })
     }
@@ -146,9 +161,14 @@ impl<'e> Ctx<'e> {
 
     /// How far a lister's news can be trusted: what is known of all its instances to begin with.
     pub(crate) fn trust(&mut self, t: &dyn KvRead, lister: u32) -> Result<Trust> {
+        if let Some(known) = self.trusts.get(&lister) {
+            return Ok(*known);
+        }
         let all = keys::ledger_of_all(&self.lister(t, lister)?.name);
         let all = self.read_ledger(t, &all)?.signals.trust(Trust::default());
-        Ok(self.read_ledger(t, &keys::of_u32(lister))?.signals.trust(all))
+        let trust = self.read_ledger(t, &keys::of_u32(lister))?.signals.trust(all);
+        self.trusts.insert(lister, trust);
+        Ok(trust)
     }
 
     /// Counts what a visit said of a lister's news.
@@ -179,8 +199,22 @@ impl<'e> Ctx<'e> {
         change(&mut row);
         if row != before {
             self.ledgers.insert(key.to_vec(), (row, true));
+            self.trusts.clear();
         }
         Ok(())
+    }
+
+    /// [`digest`] of an origin's key.
+    pub(crate) fn digest(&self, url: &str, visit_type: &str) -> [u8; 8] {
+        let last = self.digest.take().filter(|last| last.url == url && last.visit_type == visit_type);
+        let last = last.unwrap_or_else(|| Digested {
+            url: url.to_owned(),
+            visit_type: visit_type.to_owned(),
+            digest: digest(url, visit_type),
+        });
+        let digest = last.digest;
+        self.digest.set(Some(last));
+        digest
     }
 
     pub(crate) fn kinds(&self) -> &[Kind] {
@@ -222,7 +256,7 @@ impl<'e> Ctx<'e> {
 
     /// A lister's row.
     pub(crate) fn lister(&mut self, t: &dyn KvRead, number: u32) -> Result<&ListerRow> {
-        if let std::collections::hash_map::Entry::Vacant(free) = self.listers.entry(number) {
+        if let std::collections::btree_map::Entry::Vacant(free) = self.listers.entry(number) {
             free.insert(lister_row(t, number)?);
         }
         self.listers.get(&number).ok_or_else(|| corrupt(format!("no lister {number}")))

@@ -2,14 +2,12 @@
 //!
 //! The rules are in the documentation of [`crate::backend`].
 
-use std::ops::ControlFlow;
-
 use super::commit::Work;
 use super::ctx::Ctx;
 use super::keys::{self, K};
-use super::kv::{KvRead, KvTxn, scan_prefix};
+use super::kv::{KvRead, KvTxn, numbers_under};
 use super::parts;
-use super::place::{digest, edit_wishes, find, find_key, load, place, unqueue, write};
+use super::place::{edit_wishes, find, find_key, load, place, unqueue, write};
 use super::rows::{Former, Listing, OriginRow, Visits, decode, encode};
 use super::seen::LastSeen;
 use crate::backend::{ChangeKind, Result};
@@ -45,23 +43,13 @@ fn shared(row: &OriginRow, lister: u32) -> bool {
     row.listings.iter().any(|l| l.lister != lister && l.gone().is_none())
 }
 
-fn ids_under(t: &dyn KvRead, table: u8, prefix: &[u8]) -> Result<Vec<u64>> {
-    let mut ids = Vec::new();
-    scan_prefix(t, table, prefix, &mut |key, _| {
-        let id = key.get(prefix.len()..).unwrap_or_default();
-        ids.push(keys::first_u64(id));
-        Ok(ControlFlow::Continue(()))
-    })?;
-    Ok(ids)
-}
-
 /// The origin that bears an id of a lister's forge.
 fn bearer(t: &dyn KvRead, ctx: &Ctx<'_>, lister: u32, origin: &NewOrigin) -> Result<Option<Numbered>> {
     let (Some(forge_id), Some(kind)) = (&origin.forge_id, ctx.kind_of(&origin.visit_type)) else {
         return Ok(None);
     };
     let number = kind.number;
-    for id in ids_under(t, keys::FORGE, &forge_key(lister, origin.visit_type.as_str(), forge_id))? {
+    for id in numbers_under(t, keys::FORGE, &forge_key(lister, origin.visit_type.as_str(), forge_id))? {
         let Some(row) = load(t, id)? else { continue };
         let bears = listing_of(&row, lister).is_some_and(|l| l.forge_id() == Some(forge_id));
         if bears && row.visit_type == number {
@@ -292,7 +280,7 @@ fn start_anew(row: &mut OriginRow) {
 }
 
 fn url_key(ctx: &Ctx<'_>, row: &OriginRow, url: &str) -> Result<K> {
-    Ok(K::new().bytes(&digest(url, &ctx.kind(row.visit_type)?.row.name)))
+    Ok(K::new().bytes(&ctx.digest(url, &ctx.kind(row.visit_type)?.row.name)))
 }
 
 fn unkey(t: &mut dyn KvTxn, ctx: &Ctx<'_>, id: u64, row: &OriginRow) -> Result<()> {
@@ -364,7 +352,7 @@ pub(crate) fn answering(t: &dyn KvRead, ctx: &Ctx<'_>, key: &OriginKey) -> Resul
     }
     let Some(number) = ctx.kind_of(&key.visit_type).map(|k| k.number) else { return Ok(None) };
     let mut newest: Option<(u64, Numbered)> = None;
-    for id in ids_under(t, keys::FORMER_KEY, &digest(&key.url, key.visit_type.as_str()))? {
+    for id in numbers_under(t, keys::FORMER_KEY, &ctx.digest(&key.url, key.visit_type.as_str()))? {
         let Some(row) = load(t, id)? else { continue };
         let told = formers(t, id)?.iter().filter(|f| f.url == key.url).map(|f| f.lost).max();
         if let Some(told) = told.filter(|_| row.visit_type == number)

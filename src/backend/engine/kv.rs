@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::ControlFlow;
 
-use super::keys::K;
+use super::keys::{self, K};
 use super::sets::{Additions, Chunk};
 use crate::backend::Result;
 
@@ -17,6 +17,13 @@ pub(crate) trait KvRead {
 
     /// Visits the entries from `from` up to, not including, `to` (none: the table's end), in order.
     fn scan(&self, table: u8, from: &[u8], to: Option<&[u8]>, visit: &mut Visitor<'_>) -> Result<()>;
+
+    /// Whether it is known without a look that no key begins with `prefix`, which is a whole key but for the
+    /// number of an origin at its end.
+    fn has_none(&self, table: u8, prefix: &[u8]) -> bool {
+        let _ = (table, prefix);
+        false
+    }
 
     /// How many entries there are from `from` up to, not including, `to`; counted up to `limit`.
     fn count(&self, table: u8, from: &[u8], to: &[u8], limit: u64) -> Result<u64> {
@@ -118,6 +125,19 @@ pub(crate) fn after_prefix(prefix: &[u8]) -> Option<Vec<u8>> {
 /// Visits all entries whose key begins with `prefix`.
 pub(crate) fn scan_prefix(t: &dyn KvRead, table: u8, prefix: &[u8], visit: &mut Visitor<'_>) -> Result<()> {
     t.scan(table, prefix, after_prefix(prefix).as_deref(), visit)
+}
+
+/// The numbers of origins at the end of the keys that begin with `prefix`: all that they hold else.
+pub(crate) fn numbers_under(t: &dyn KvRead, table: u8, prefix: &[u8]) -> Result<Vec<u64>> {
+    let mut numbers = Vec::new();
+    if t.has_none(table, prefix) {
+        return Ok(numbers);
+    }
+    scan_prefix(t, table, prefix, &mut |key, _| {
+        numbers.push(keys::first_u64(key.get(prefix.len()..).unwrap_or_default()));
+        Ok(ControlFlow::Continue(()))
+    })?;
+    Ok(numbers)
 }
 
 /// The keys that begin with `prefix`.

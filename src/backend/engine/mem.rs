@@ -13,13 +13,14 @@ use crate::backend::{BackendError, BackendErrorKind, Result};
 const SHORT: usize = 22;
 
 /// A key, in place where it is short.
-enum Key {
+#[derive(Clone)]
+pub(super) enum Key {
     Short(u8, [u8; SHORT]),
     Long(Box<[u8]>),
 }
 
 impl Key {
-    fn new(bytes: &[u8]) -> Self {
+    pub(super) fn new(bytes: &[u8]) -> Self {
         let mut short = [0; SHORT];
         match (short.get_mut(..bytes.len()), u8::try_from(bytes.len())) {
             (Some(room), Ok(len)) => {
@@ -29,10 +30,8 @@ impl Key {
             _ => Self::Long(bytes.into()),
         }
     }
-}
 
-impl Borrow<[u8]> for Key {
-    fn borrow(&self) -> &[u8] {
+    pub(super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Short(len, bytes) => bytes.get(..usize::from(*len)).unwrap_or(bytes),
             Self::Long(bytes) => bytes,
@@ -40,10 +39,15 @@ impl Borrow<[u8]> for Key {
     }
 }
 
+impl Borrow<[u8]> for Key {
+    fn borrow(&self) -> &[u8] {
+        self.bytes()
+    }
+}
+
 impl Ord for Key {
     fn cmp(&self, other: &Self) -> Ordering {
-        let (a, b): (&[u8], &[u8]) = (self.borrow(), other.borrow());
-        a.cmp(b)
+        self.bytes().cmp(other.bytes())
     }
 }
 

@@ -15,6 +15,8 @@ pub(crate) mod commit;
 pub(crate) mod ctx;
 pub(crate) mod explain;
 pub(crate) mod feed;
+#[cfg(feature = "file")]
+mod filter;
 mod frontier;
 pub(crate) mod gaps;
 pub(crate) mod identity;

@@ -1,10 +1,8 @@
 //! Origins' rows, and their places in the queue: computed whenever a fact changes.
 
-use std::ops::ControlFlow;
-
 use super::ctx::Ctx;
 use super::keys::{self, K};
-use super::kv::{KvRead, KvTxn, scan_prefix};
+use super::kv::{KvRead, KvTxn, numbers_under};
 use super::rows::{
     EvidenceRow, LeaseRow, Listing, OriginRow, Place, Visits, Wishes, corrupt, decode, encode,
 };
@@ -19,6 +17,7 @@ pub(crate) fn digest(url: &str, visit_type: &str) -> [u8; 8] {
 }
 
 /// The number by which an origin's key is looked up: that of the digest's bytes.
+#[cfg(feature = "postgres")]
 pub(crate) fn key_number(url: &str, visit_type: &str) -> u64 {
     u64::from_be_bytes(digest(url, visit_type))
 }
@@ -46,14 +45,8 @@ pub(crate) fn find(
     visit_type: &VisitType,
 ) -> Result<Option<(u64, OriginRow)>> {
     let Some(number) = ctx.kind_of(visit_type).map(|k| k.number) else { return Ok(None) };
-    let mut ids = Vec::new();
-    scan_prefix(t, keys::ORIGIN_KEY, &digest(url, visit_type.as_str()), &mut |key, _| {
-        let mut parts = keys::Parts(key);
-        parts.u64();
-        ids.push(parts.u64());
-        Ok(ControlFlow::Continue(()))
-    })?;
-    for id in ids {
+    let digest = ctx.digest(url, visit_type.as_str());
+    for id in numbers_under(t, keys::ORIGIN_KEY, &digest)? {
         let row = must_load(t, id)?;
         if row.url == url && row.visit_type == number {
             return Ok(Some((id, row)));
@@ -77,7 +70,7 @@ pub(crate) fn create(
 ) -> Result<(u64, OriginRow)> {
     let number = ctx.number_of(t, visit_type)?;
     let id = ctx.next_origin(t)?;
-    t.put(keys::ORIGIN_KEY, &K::new().bytes(&digest(url, visit_type.as_str())).u64(id), &[])?;
+    t.put(keys::ORIGIN_KEY, &K::new().bytes(&ctx.digest(url, visit_type.as_str())).u64(id), &[])?;
     let row = OriginRow {
         url: url.to_owned(),
         visit_type: number,
@@ -98,7 +91,7 @@ pub(crate) fn lease(t: &dyn KvRead, id: u64) -> Result<Option<LeaseRow>> {
 /// What a policy is told of an origin.
 pub(crate) fn facts(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow) -> Result<Facts> {
     let kind = ctx.kind(row.visit_type)?;
-    let (seed, tag) = (key_number(&row.url, &kind.row.name), kind.tag);
+    let (seed, tag) = (u64::from_be_bytes(ctx.digest(&row.url, &kind.row.name)), kind.tag);
     let follows = kind.policy.follows_listings();
     let first_seen = row.listings.iter().map(|l| l.first_seen).min().unwrap_or(ctx.now);
     let mut facts = Facts::new(seed, first_seen);
@@ -312,7 +305,7 @@ fn index_stale(
         let lister = listing.lister;
         let digest = match key {
             Some(digest) => digest,
-            None => digest(&row.url, &ctx.kind(row.visit_type)?.row.name),
+            None => ctx.digest(&row.url, &ctx.kind(row.visit_type)?.row.name),
         };
         key = Some(digest);
         let entry = keys::stale(lister, digest, id);

@@ -25,7 +25,7 @@ pub(crate) fn encode<T: Serialize>(row: &T) -> Result<Vec<u8>> {
 }
 
 /// Bytes as a row.
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+pub(crate) fn decode<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
     match bytes.split_first() {
         Some((&FORM, row)) => postcard::from_bytes(row).map_err(|e| {
             corrupt(format!("a row of {} that cannot be read", std::any::type_name::<T>())).with_source(e)
