@@ -1,5 +1,7 @@
 //! One file per lister, and the table of them.
 
+#[cfg(all(feature = "archives", feature = "html"))]
+pub mod arch;
 #[cfg(feature = "compression")]
 pub mod aur;
 pub mod bower;
@@ -40,6 +42,8 @@ mod web;
 
 use url::Url;
 
+#[cfg(all(feature = "archives", feature = "html"))]
+pub use arch::Arch;
 #[cfg(feature = "compression")]
 pub use aur::Aur;
 pub use bower::Bower;
@@ -82,6 +86,8 @@ use crate::transport::Response;
 #[must_use]
 pub(crate) fn entries() -> Vec<Entry> {
     vec![
+        #[cfg(all(feature = "archives", feature = "html"))]
+        arch::entry(),
         #[cfg(feature = "compression")]
         aur::entry(),
         bower::entry(),
