@@ -6,8 +6,8 @@ use std::fmt;
 use std::io::{BufReader, Read};
 use std::rc::Rc;
 
-use quick_xml::Reader;
-use quick_xml::events::Event;
+use quick_xml::events::{BytesStart, Event};
+use quick_xml::{Reader, XmlVersion};
 
 use super::ListerError;
 use super::budget::Budgeted;
@@ -34,6 +34,8 @@ pub(crate) struct Xml<R> {
     budget: Rc<Cell<u64>>,
     buffer: Vec<u8>,
     open: Vec<(String, String)>,
+    /// Of the element that began last.
+    attributes: Vec<(String, String)>,
     /// An element that is closed where it is opened.
     closing: Option<String>,
     begun: bool,
@@ -53,7 +55,17 @@ impl<R: Read> Xml<R> {
         let inner = Budgeted::new(from, &budget, "a tag or text of more than 4 MiB");
         let mut reader = Reader::from_reader(BufReader::new(inner));
         reader.config_mut().check_end_names = true;
-        Self { what, reader, budget, buffer: Vec::new(), open: Vec::new(), closing: None, begun: false, root }
+        Self {
+            what,
+            reader,
+            budget,
+            buffer: Vec::new(),
+            open: Vec::new(),
+            attributes: Vec::new(),
+            closing: None,
+            begun: false,
+            root,
+        }
     }
 
     /// What comes next; `None` at the end of the document.
@@ -75,11 +87,21 @@ impl<R: Read> Xml<R> {
             match event {
                 Event::Start(tag) => {
                     let name = tag.local_name().as_ref().to_owned();
-                    return self.opened(String::from_utf8_lossy(name.as_ref()).into_owned(), false);
+                    let attributes = attributes(&tag);
+                    return self.opened(
+                        String::from_utf8_lossy(name.as_ref()).into_owned(),
+                        attributes,
+                        false,
+                    );
                 }
                 Event::Empty(tag) => {
                     let name = tag.local_name().as_ref().to_owned();
-                    return self.opened(String::from_utf8_lossy(name.as_ref()).into_owned(), true);
+                    let attributes = attributes(&tag);
+                    return self.opened(
+                        String::from_utf8_lossy(name.as_ref()).into_owned(),
+                        attributes,
+                        true,
+                    );
                 }
                 Event::End(_) => {
                     let Some((name, text)) = self.open.pop() else { continue };
@@ -123,7 +145,19 @@ impl<R: Read> Xml<R> {
         ListerError::parse(format!("{}, in /{} after {at} bytes: {problem}", self.what, path.join("/")))
     }
 
-    fn opened(&mut self, name: String, empty: bool) -> Result<Option<Step>, ListerError> {
+    /// An attribute of the element that began last.
+    pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
+        self.attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+
+    fn opened(
+        &mut self,
+        name: String,
+        attributes: Result<Vec<(String, String)>, quick_xml::Error>,
+        empty: bool,
+    ) -> Result<Option<Step>, ListerError> {
+        self.attributes =
+            attributes.map_err(|e| self.wrong(format_args!("an attribute of <{name}>: {e}")))?;
         if self.open.is_empty() && (self.begun || name != self.root) {
             let name: String = name.chars().take(80).collect();
             return Err(self.wrong(format_args!("<{name}> where only <{}> may be", self.root)));
@@ -160,6 +194,18 @@ impl<R: Read> Xml<R> {
     }
 }
 
+/// Their names without prefixes; only XML's own entities are known.
+fn attributes(tag: &BytesStart<'_>) -> Result<Vec<(String, String)>, quick_xml::Error> {
+    tag.attributes()
+        .map(|attribute| {
+            let attribute = attribute?;
+            let value = attribute.normalized_value(XmlVersion::Implicit1_0)?;
+            let name = attribute.key.local_name();
+            Ok((String::from_utf8_lossy(name.as_ref().as_ref()).into_owned(), value.into_owned()))
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -189,6 +235,24 @@ mod tests {
             steps,
             [open("list"), open("b"), close("b", "<é&<&"), open("d"), close("d", ""), close("list", "ac")]
         );
+    }
+
+    #[test]
+    fn attributes_are_of_the_element_that_began_last() {
+        let mut xml = Xml::new("the list", &b"<list a='1' x:b='&lt;&#233;'><c/></list>"[..], "list");
+        xml.step().unwrap();
+        assert_eq!(
+            (xml.attribute("a"), xml.attribute("b"), xml.attribute("c")),
+            (Some("1"), Some("<\u{e9}"), None)
+        );
+        xml.step().unwrap();
+        assert_eq!(xml.attribute("a"), None);
+        for text in ["<list a='1' a='2'/>", "<list a/>", "<list a='&b;'/>"] {
+            assert!(
+                all(text.as_bytes()).unwrap_err().to_string().contains("an attribute of <list>"),
+                "{text}"
+            );
+        }
     }
 
     #[test]

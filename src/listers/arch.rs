@@ -247,6 +247,9 @@ impl Arch {
         page: &mut Page<ArchCursor>,
     ) -> Result<(), ListerError> {
         let what = format!("{repo}.files.tar.gz");
+        if response.body.is_empty() {
+            return Err(ListerError::parse(format!("{what} ends too early, after 0 bytes")));
+        }
         let (mut packages, mut used) = (0_u64, 0_u64);
         each_member(&what, &response.body, |member, contents| {
             if !member.is_file || !member.path.ends_with("/desc") {

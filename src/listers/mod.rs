@@ -27,11 +27,15 @@ pub mod hex;
 #[cfg(feature = "html")]
 pub mod hgweb;
 pub mod npm;
+#[cfg(feature = "archives")]
+pub mod opam;
 pub mod pagure;
 pub mod phabricator;
 mod poison;
 pub mod pubdev;
 pub mod puppet;
+#[cfg(all(feature = "compression", feature = "xml"))]
+pub mod rpm;
 mod scope;
 #[cfg(feature = "html")]
 pub mod stagit;
@@ -69,10 +73,14 @@ pub use hex::Hex;
 #[cfg(feature = "html")]
 pub use hgweb::HgWeb;
 pub use npm::Npm;
+#[cfg(feature = "archives")]
+pub use opam::Opam;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 pub use pubdev::PubDev;
 pub use puppet::Puppet;
+#[cfg(all(feature = "compression", feature = "xml"))]
+pub use rpm::Rpm;
 #[cfg(feature = "html")]
 pub use stagit::Stagit;
 pub use tuleap::Tuleap;
@@ -116,11 +124,15 @@ pub(crate) fn entries() -> Vec<Entry> {
         #[cfg(feature = "html")]
         hgweb::entry(),
         npm::entry(),
+        #[cfg(feature = "archives")]
+        opam::entry(),
         pagure::entry(),
         phabricator::entry(),
         phabricator::phorge_entry(),
         pubdev::entry(),
         puppet::entry(),
+        #[cfg(all(feature = "compression", feature = "xml"))]
+        rpm::entry(),
         #[cfg(feature = "html")]
         stagit::entry(),
         tuleap::entry(),
