@@ -146,6 +146,7 @@ impl<R: Read> Xml<R> {
     }
 
     /// An attribute of the element that began last.
+    #[cfg_attr(not(feature = "compression"), allow(dead_code, reason = "some listers need none"))]
     pub(crate) fn attribute(&self, name: &str) -> Option<&str> {
         self.attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }

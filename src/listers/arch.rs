@@ -293,7 +293,7 @@ impl Arch {
             "checksums": package.checksums(),
         });
         let modified = updated.map(|at| at.to_datetime().format("%Y-%m-%dT%H:%M:%S").to_string());
-        let metadata = package.metadata(repo, &package.version, &package.arch, modified);
+        let metadata = package.metadata(repo, &package.version, &package.arch, modified.as_deref());
         NewOrigin::new(flavour.page_of(repo, package), self.visit_type.clone())
             .with_last_update(updated)
             .with_artifact(Artifact::in_list("artifacts", key.clone(), artifact))
@@ -337,7 +337,7 @@ impl Arch {
                 "url": format!("{folder}/{name}"),
                 "checksums": if today { package.checksums() } else { json!({}) },
             }));
-            metadata.push(package.metadata(repo, version, arch, modified));
+            metadata.push(package.metadata(repo, version, arch, modified.as_deref()));
         }
         if artifacts.is_empty() {
             return Err(wrong("no version of the package is in its folder"));
@@ -352,7 +352,7 @@ impl Arch {
 }
 
 impl ArchPackage {
-    fn metadata(&self, repo: &str, version: &str, arch: &str, modified: Option<String>) -> Value {
+    fn metadata(&self, repo: &str, version: &str, arch: &str, modified: Option<&str>) -> Value {
         json!({ "version": version, "name": self.name, "arch": arch, "repo": repo, "last_modified": modified })
     }
 
@@ -427,15 +427,12 @@ fn percent_decoded(href: &str) -> String {
     let (mut bytes, mut rest) = (Vec::with_capacity(path.len()), path);
     while let Some((before, after)) = rest.split_once('%') {
         bytes.extend_from_slice(before.as_bytes());
-        match after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(b'%');
-                rest = after;
-            }
+        if let Some(byte) = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+            bytes.push(byte);
+            rest = after.get(2..).unwrap_or_default();
+        } else {
+            bytes.push(b'%');
+            rest = after;
         }
     }
     bytes.extend_from_slice(rest.as_bytes());

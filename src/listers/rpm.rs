@@ -1,4 +1,4 @@
-//! Source packages of distributions that use RPM: Fedora, CentOS, openSUSE and others.
+//! Source packages of distributions that use RPM: Fedora, SUSE and others.
 //!
 //! # How it lists
 //!
@@ -46,7 +46,8 @@
 //! - its parameters: `rpm_takes_its_repositories`
 
 use std::collections::HashSet;
-use std::io::{BufReader, Read};
+use std::fmt::Write as _;
+use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -147,7 +148,7 @@ pub enum RpmCursor {
 }
 
 /// A file as its repository names it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Default, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct RpmFile {
     href: String,
@@ -229,9 +230,11 @@ impl Rpm {
                             primary = xml.attribute("type") == Some("primary");
                             file = RpmFile::default();
                         }
-                        (3, "location") => file.href = xml.attribute("href").unwrap_or_default().to_owned(),
+                        (3, "location") => {
+                            xml.attribute("href").unwrap_or_default().clone_into(&mut file.href);
+                        }
                         (3, "checksum") => {
-                            file.checksum.0 = xml.attribute("type").unwrap_or_default().to_owned();
+                            xml.attribute("type").unwrap_or_default().clone_into(&mut file.checksum.0);
                         }
                         _ => {}
                     }
@@ -394,12 +397,6 @@ fn without_tag(release: &str) -> &str {
     release
 }
 
-impl Default for RpmFile {
-    fn default() -> Self {
-        Self { href: String::new(), checksum: (String::new(), String::new()), size: None }
-    }
-}
-
 impl RpmFile {
     /// Its address: on the repository's host.
     fn under(&self, repository: &Url) -> Result<Url, ListerError> {
@@ -441,7 +438,12 @@ fn digest<D: Digest>(body: &Body) -> std::io::Result<String> {
     loop {
         let piece = reader.fill_buf()?;
         if piece.is_empty() {
-            return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect());
+            let mut text = String::new();
+            for byte in hasher.finalize() {
+                // Into a text it cannot fail.
+                let _ = write!(text, "{byte:02x}");
+            }
+            return Ok(text);
         }
         hasher.update(piece);
         let read = piece.len();
