@@ -48,8 +48,14 @@ laws!(puppet_obeys_the_laws, "fixtures/puppet/basic");
 laws!(bower_obeys_the_laws, "fixtures/bower/basic", single_file);
 laws!(elm_obeys_the_laws, "fixtures/elm/basic", single_file);
 laws!(dlang_obeys_the_laws, "fixtures/dlang/basic", single_file);
+#[cfg(all(feature = "archives", feature = "html"))]
+laws!(arch_obeys_the_laws, "fixtures/arch/basic");
 #[cfg(feature = "compression")]
 laws!(aur_obeys_the_laws, "fixtures/aur/basic", single_file);
+#[cfg(all(feature = "compression", feature = "xml"))]
+laws!(rpm_obeys_the_laws, "fixtures/rpm/basic");
+#[cfg(feature = "archives")]
+laws!(opam_obeys_the_laws, "fixtures/opam/basic", single_file);
 #[cfg(feature = "compression")]
 laws!(gnu_obeys_the_laws, "fixtures/gnu/basic", single_file);
 

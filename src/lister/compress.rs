@@ -5,6 +5,9 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io::{self, BufRead, Read};
 
+use ruzstd::decoding::errors::{FrameDecoderError, ReadFrameHeaderError};
+use ruzstd::decoding::{BlockDecodingStrategy, FrameDecoder};
+
 use super::{ListerError, ListerErrorKind};
 use crate::transport::{Body, BodyReader};
 
@@ -28,6 +31,7 @@ pub(crate) enum Compression {
     Gzip,
     Bzip2,
     Xz,
+    Zstd,
 }
 
 impl Compression {
@@ -38,6 +42,8 @@ impl Compression {
             // "BZh", the size of its blocks, and a block's or the end's mark.
             [b'B', b'Z', b'h', b'1'..=b'9', 0x31 | 0x17, ..] => Self::Bzip2,
             [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Self::Xz,
+            // A frame, or one that is to be skipped.
+            [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Self::Zstd,
             _ => Self::None,
         }
     }
@@ -50,6 +56,7 @@ impl fmt::Display for Compression {
             Self::Gzip => "gzip",
             Self::Bzip2 => "bzip2",
             Self::Xz => "xz",
+            Self::Zstd => "zstd",
         })
     }
 }
@@ -84,6 +91,7 @@ impl Unpacked {
             Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
             Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
             Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(reader, true, XZ_MEMORY_KIB)),
+            Compression::Zstd => Box::new(Zstd::new(reader)?),
         };
         let packed = body.len();
         let allowed = match how {
@@ -131,6 +139,84 @@ impl Read for Unpacked {
             Err(e) => Err(self.fail(format!("broken {how}, after {unpacked} bytes unpacked: {e}"), Some(e))),
         }
     }
+}
+
+/// Reads zstd, frame after frame, each to its checksum. Windows over 100 MiB are refused.
+struct Zstd<R> {
+    from: R,
+    frame: FrameDecoder,
+    open: bool,
+}
+
+impl<R: BufRead> Zstd<R> {
+    fn new(from: R) -> io::Result<Self> {
+        // A frame of nothing: only a decoder that had one holds the next to the limit of its window.
+        let mut frame = FrameDecoder::new();
+        frame.reset(&[0x28, 0xb5, 0x2f, 0xfd, 0x20, 0, 1, 0, 0][..]).map_err(zstd_error)?;
+        Ok(Self { from, frame, open: false })
+    }
+
+    /// Begins the next frame; false at the end.
+    fn begin(&mut self) -> io::Result<bool> {
+        while !self.from.fill_buf()?.is_empty() {
+            match self.frame.reset(&mut self.from) {
+                Ok(()) => return Ok(true),
+                Err(FrameDecoderError::ReadFrameHeaderError(ReadFrameHeaderError::SkipFrame {
+                    length,
+                    ..
+                })) => {
+                    let skipped = io::copy(&mut (&mut self.from).take(length.into()), &mut io::sink())?;
+                    if skipped < length.into() {
+                        return Err(io::ErrorKind::UnexpectedEof.into());
+                    }
+                }
+                Err(e) => return Err(zstd_error(e)),
+            }
+        }
+        Ok(false)
+    }
+}
+
+impl<R: BufRead> Read for Zstd<R> {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        if into.is_empty() {
+            return Ok(0);
+        }
+        loop {
+            if !self.open && !self.begin()? {
+                return Ok(0);
+            }
+            self.open = true;
+            while self.frame.can_collect() == 0 && !self.frame.is_finished() {
+                let blocks = BlockDecodingStrategy::UptoBytes(into.len());
+                self.frame.decode_blocks(&mut self.from, blocks).map_err(zstd_error)?;
+            }
+            let read = self.frame.read(into)?;
+            if read > 0 {
+                return Ok(read);
+            }
+            self.open = false;
+            let said = self.frame.get_checksum_from_data();
+            if said.is_some() && said != self.frame.get_calculated_checksum() {
+                return Err(io::Error::other("the checksum is another"));
+            }
+        }
+    }
+}
+
+/// A decoder's error: of the kind of the one of reading below it, where there is one.
+fn zstd_error(e: FrameDecoderError) -> io::Error {
+    let mut below: Option<&(dyn StdError + 'static)> = Some(&e);
+    while let Some(cause) = below {
+        if let Some(read) = cause.downcast_ref::<io::Error>() {
+            // The body's own file: its number tells that nothing is wrong with the contents.
+            return read
+                .raw_os_error()
+                .map_or_else(|| io::Error::new(read.kind(), e.to_string()), io::Error::from_raw_os_error);
+        }
+        below = cause.source();
+    }
+    io::Error::new(io::ErrorKind::InvalidData, e)
 }
 
 /// A lister's error of what went wrong while `what` was unpacked.
@@ -184,6 +270,10 @@ mod tests {
     /// A thousand times "a" by `xz`.
     const XZ_LONG: &str = "fd377a585a000004e6d6b4460200210116000000742fe5a3e003e7000b5d0030effbbffea3b0b9a6560000006cd9e88beaee1076000127e807000000f4558f5cb1c467fb020000000004595a";
 
+    /// By `zstd -19`, with its checksum; and a thousand times "a" without one.
+    const ZSTD: &str = "28b52ffd04684100006f6e650a74776f0ae6a60e40";
+    const ZSTD_LONG: &str = "28b52ffd006845000008610100e42b2004";
+
     fn hex(text: &str) -> Vec<u8> {
         let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
         digits.chunks(2).map(|d| u8::from_str_radix(std::str::from_utf8(d).unwrap(), 16).unwrap()).collect()
@@ -203,9 +293,14 @@ mod tests {
 
     #[test]
     fn each_compression_is_told_by_its_first_bytes_and_unpacked() {
-        for (packed, how) in
-            [(GZIP, "gzip"), (BZIP2, "bzip2"), (XZ, "xz"), (XZ_BLOCKS, "xz"), (XZ_STREAMS, "xz")]
-        {
+        for (packed, how) in [
+            (GZIP, "gzip"),
+            (BZIP2, "bzip2"),
+            (XZ, "xz"),
+            (XZ_BLOCKS, "xz"),
+            (XZ_STREAMS, "xz"),
+            (ZSTD, "zstd"),
+        ] {
             assert_eq!(Compression::of(&hex(packed)).to_string(), how);
             assert_eq!(all(hex(packed)).unwrap(), TEXT, "{packed}");
         }
@@ -216,14 +311,14 @@ mod tests {
 
     #[test]
     fn members_one_after_another_are_all_read() {
-        for packed in [GZIP, BZIP2, XZ] {
+        for packed in [GZIP, BZIP2, XZ, ZSTD] {
             assert_eq!(all([hex(packed), hex(packed)].concat()).unwrap(), [TEXT, TEXT].concat(), "{packed}");
         }
     }
 
     #[test]
     fn a_cut_file_is_an_error_wherever_it_is_cut() {
-        for packed in [GZIP, BZIP2, XZ, XZ_BLOCKS] {
+        for packed in [GZIP, BZIP2, XZ, XZ_BLOCKS, ZSTD] {
             let whole = hex(packed);
             // Shorter than its mark it is not taken for a packed one.
             for at in 6..whole.len() {
@@ -239,7 +334,7 @@ mod tests {
     #[test]
     fn a_changed_byte_is_found() {
         // The last bytes of the data, before checksums: a format without one would not notice.
-        for (packed, at) in [(GZIP, 15), (BZIP2, 30), (XZ, 28), (XZ_BLOCKS, 60)] {
+        for (packed, at) in [(GZIP, 15), (BZIP2, 30), (XZ, 28), (XZ_BLOCKS, 60), (ZSTD, 10)] {
             let mut bent = hex(packed);
             bent[at] ^= 0x04;
             let error = all(bent).unwrap_err();
@@ -254,7 +349,7 @@ mod tests {
         gzip.write_all(&[b'a'; 1000]).unwrap();
         let mut bzip2 = bzip2::write::BzEncoder::new(Vec::new(), bzip2::Compression::best());
         bzip2.write_all(&[b'a'; 1000]).unwrap();
-        for packed in [gzip.finish().unwrap(), bzip2.finish().unwrap(), hex(XZ_LONG)] {
+        for packed in [gzip.finish().unwrap(), bzip2.finish().unwrap(), hex(XZ_LONG), hex(ZSTD_LONG)] {
             let error = limited(packed.clone(), 999, 1).unwrap_err();
             assert_eq!(error.kind(), ListerErrorKind::Parse);
             assert!(error.to_string().contains("unpack to more than 999: a bomb?"), "{error}");
@@ -266,6 +361,17 @@ mod tests {
         }
         // What is not packed has no such limit.
         assert_eq!(limited(vec![b'a'; 1000], 0, 0).unwrap().len(), 1000);
+    }
+
+    #[test]
+    fn frames_of_zstd_that_are_to_be_skipped_are() {
+        let skipped = hex("502a4d1803000000616263");
+        let whole = [&skipped[..], &hex(ZSTD), &skipped].concat();
+        assert_eq!(all(whole.clone()).unwrap(), TEXT);
+        assert!(all(whole[..whole.len() - 1].to_vec()).unwrap_err().to_string().contains("ends too early"));
+        // A window of 1 GiB.
+        let error = all(hex("28b52ffd00a0")).unwrap_err().to_string();
+        assert!(error.contains("broken zstd, after 0 bytes"), "{error}");
     }
 
     #[test]

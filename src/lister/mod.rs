@@ -42,7 +42,7 @@
 
 #[cfg(feature = "archives")]
 pub(crate) mod archive;
-#[cfg(feature = "archives")]
+#[cfg(any(feature = "archives", feature = "xml"))]
 pub(crate) mod budget;
 #[cfg(feature = "compression")]
 pub(crate) mod compress;
@@ -59,6 +59,8 @@ mod recovery;
 mod registry;
 mod repository;
 mod source;
+#[cfg(feature = "xml")]
+pub(crate) mod xml;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

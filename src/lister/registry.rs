@@ -22,6 +22,8 @@ pub enum ParameterKind {
     Integer,
     /// `true` or `false`.
     Boolean,
+    /// A list or an object: as JSON, or as a text that is JSON.
+    Json,
     /// `include`, `exclude` or `only`: what to do with origins of a kind.
     Filter,
     /// A secret: goes to the transport, never into a lister, a log or a store.
@@ -29,7 +31,7 @@ pub enum ParameterKind {
 }
 
 impl ParameterKind {
-    /// As in JSON: `text`, `url`, `integer`, `boolean`, `filter`, `secret`.
+    /// As in JSON: `text`, `url`, `integer`, `boolean`, `json`, `filter`, `secret`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -37,6 +39,7 @@ impl ParameterKind {
             Self::Url => "url",
             Self::Integer => "integer",
             Self::Boolean => "boolean",
+            Self::Json => "json",
             Self::Filter => "filter",
             Self::Secret => "secret",
         }
@@ -107,6 +110,12 @@ impl Arguments {
     /// The URL of a parameter that has to be given.
     pub(crate) fn required_url(&self, name: &str) -> Result<Url, ConfigError> {
         self.url(name).ok_or_else(|| self.missing(format!("{name}=")))
+    }
+
+    /// The list or object of a parameter.
+    #[must_use]
+    pub fn json(&self, name: &str) -> Option<&Value> {
+        self.values.get(name)
     }
 
     /// The number of a parameter.
@@ -395,6 +404,10 @@ fn typed(parameter: &Parameter, value: &Value) -> Result<Value, ConfigError> {
             .or_else(|| text.and_then(|t| t.to_ascii_lowercase().parse().ok()))
             .map(Value::from)
             .ok_or_else(|| wrong("must be true or false")),
+        ParameterKind::Json => text
+            .map_or_else(|| Some(value.clone()), |t| serde_json::from_str(t).ok())
+            .filter(|v| v.is_array() || v.is_object())
+            .ok_or_else(|| wrong("must be a list or an object, in JSON")),
     }
 }
 

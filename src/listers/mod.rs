@@ -1,5 +1,7 @@
 //! One file per lister, and the table of them.
 
+#[cfg(all(feature = "archives", feature = "html"))]
+pub mod arch;
 #[cfg(feature = "compression")]
 pub mod aur;
 pub mod bower;
@@ -25,11 +27,15 @@ pub mod hex;
 #[cfg(feature = "html")]
 pub mod hgweb;
 pub mod npm;
+#[cfg(feature = "archives")]
+pub mod opam;
 pub mod pagure;
 pub mod phabricator;
 mod poison;
 pub mod pubdev;
 pub mod puppet;
+#[cfg(all(feature = "compression", feature = "xml"))]
+pub mod rpm;
 mod scope;
 #[cfg(feature = "html")]
 pub mod stagit;
@@ -40,6 +46,8 @@ mod web;
 
 use url::Url;
 
+#[cfg(all(feature = "archives", feature = "html"))]
+pub use arch::Arch;
 #[cfg(feature = "compression")]
 pub use aur::Aur;
 pub use bower::Bower;
@@ -65,10 +73,14 @@ pub use hex::Hex;
 #[cfg(feature = "html")]
 pub use hgweb::HgWeb;
 pub use npm::Npm;
+#[cfg(feature = "archives")]
+pub use opam::Opam;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 pub use pubdev::PubDev;
 pub use puppet::Puppet;
+#[cfg(all(feature = "compression", feature = "xml"))]
+pub use rpm::Rpm;
 #[cfg(feature = "html")]
 pub use stagit::Stagit;
 pub use tuleap::Tuleap;
@@ -82,6 +94,8 @@ use crate::transport::Response;
 #[must_use]
 pub(crate) fn entries() -> Vec<Entry> {
     vec![
+        #[cfg(all(feature = "archives", feature = "html"))]
+        arch::entry(),
         #[cfg(feature = "compression")]
         aur::entry(),
         bower::entry(),
@@ -110,11 +124,15 @@ pub(crate) fn entries() -> Vec<Entry> {
         #[cfg(feature = "html")]
         hgweb::entry(),
         npm::entry(),
+        #[cfg(feature = "archives")]
+        opam::entry(),
         pagure::entry(),
         phabricator::entry(),
         phabricator::phorge_entry(),
         pubdev::entry(),
         puppet::entry(),
+        #[cfg(all(feature = "compression", feature = "xml"))]
+        rpm::entry(),
         #[cfg(feature = "html")]
         stagit::entry(),
         tuleap::entry(),

@@ -1,6 +1,8 @@
 //! Package registries: bytes in, page out. No driver, no network.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may fail")]
 
+#[cfg(all(feature = "archives", feature = "html"))]
+mod arch;
 #[cfg(feature = "compression")]
 mod aur;
 mod bower;
@@ -13,10 +15,14 @@ mod gnu;
 mod hackage;
 mod hex;
 mod npm;
+#[cfg(feature = "archives")]
+mod opam;
 #[path = "../common/pages.rs"]
 mod pages;
 mod pubdev;
 mod puppet;
+#[cfg(all(feature = "compression", feature = "xml"))]
+mod rpm;
 
 #[cfg(feature = "compression")]
 use std::io::Write;
@@ -67,9 +73,37 @@ fn assert_takes_its_url(name: &str, public: &str, url: &str, first_there: &str) 
 
 #[cfg(feature = "compression")]
 fn gzip(text: &str) -> Vec<u8> {
+    gzip_bytes(text.as_bytes())
+}
+
+#[cfg(feature = "compression")]
+fn gzip_bytes(bytes: &[u8]) -> Vec<u8> {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    packed.write_all(text.as_bytes()).unwrap();
+    packed.write_all(bytes).unwrap();
     packed.finish().unwrap()
+}
+
+/// A tar archive of ordinary files, by the format's description (POSIX ustar).
+#[cfg(feature = "archives")]
+fn tar(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for (path, contents) in files {
+        let mut block = [0_u8; 512];
+        block[..path.len()].copy_from_slice(path.as_bytes());
+        block[100..108].copy_from_slice(b"0000644\0");
+        block[124..136].copy_from_slice(format!("{:011o}\0", contents.len()).as_bytes());
+        block[136..148].copy_from_slice(b"00000000000\0");
+        block[148..156].copy_from_slice(b"        ");
+        block[156] = b'0';
+        block[257..265].copy_from_slice(b"ustar\x0000");
+        let sum: u32 = block.iter().map(|b| u32::from(*b)).sum();
+        block[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        out.extend(block);
+        out.extend(*contents);
+        out.resize(out.len().next_multiple_of(512), 0);
+    }
+    out.extend([0; 1024]);
+    out
 }
 
 /// What is wrong with a page, which must say all of these words.
