@@ -5,10 +5,19 @@
 use lamplighter::testing::laws;
 laws!(github_obeys_the_laws, "fixtures/github/basic");
 laws!(gitlab_obeys_the_laws, "fixtures/gitlab/basic");
+#[cfg(feature = "html")]
+laws!(gitweb_obeys_the_laws, "fixtures/gitweb/live");
+#[cfg(feature = "html")]
+laws!(gitweb_by_hand_obeys_the_laws, "fixtures/gitweb/basic");
+#[cfg(feature = "html")]
+laws!(gitweb_by_its_lines_obeys_the_laws, "fixtures/gitweb/lines");
 laws!(heptapod_obeys_the_laws, "fixtures/heptapod/basic");
 laws!(gitea_obeys_the_laws, "fixtures/gitea/basic");
 laws!(forgejo_obeys_the_laws, "fixtures/forgejo/basic");
 laws!(gogs_obeys_the_laws, "fixtures/gogs/basic");
+laws!(bitbucket_obeys_the_laws, "fixtures/bitbucket/basic");
+laws!(bitbucket_of_everything_obeys_the_laws, "fixtures/bitbucket/everything");
+laws!(bitbucket_server_obeys_the_laws, "fixtures/bitbucket/server");
 laws!(gerrit_obeys_the_laws, "fixtures/gerrit/basic");
 laws!(gitiles_obeys_the_laws, "fixtures/gitiles/basic", single_file);
 #[cfg(feature = "compression")]

@@ -59,6 +59,8 @@ mod recovery;
 mod registry;
 mod repository;
 mod source;
+#[cfg(feature = "html")]
+pub(crate) mod xml;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -2,6 +2,7 @@
 
 #[cfg(feature = "compression")]
 pub mod aur;
+pub mod bitbucket;
 pub mod bower;
 #[cfg(feature = "html")]
 pub mod cgit;
@@ -16,6 +17,8 @@ pub mod gitea;
 pub mod github;
 pub mod gitiles;
 pub mod gitlab;
+#[cfg(feature = "html")]
+pub mod gitweb;
 #[cfg(feature = "compression")]
 pub mod gnu;
 #[cfg(feature = "compression")]
@@ -35,13 +38,13 @@ mod scope;
 pub mod stagit;
 pub mod tuleap;
 pub mod urls;
-#[cfg(feature = "html")]
 mod web;
 
 use url::Url;
 
 #[cfg(feature = "compression")]
 pub use aur::Aur;
+pub use bitbucket::Bitbucket;
 pub use bower::Bower;
 #[cfg(feature = "html")]
 pub use cgit::CGit;
@@ -56,6 +59,8 @@ pub use gitea::Gitea;
 pub use github::GitHub;
 pub use gitiles::Gitiles;
 pub use gitlab::GitLab;
+#[cfg(feature = "html")]
+pub use gitweb::Gitweb;
 #[cfg(feature = "compression")]
 pub use gnu::Gnu;
 #[cfg(feature = "compression")]
@@ -84,6 +89,7 @@ pub(crate) fn entries() -> Vec<Entry> {
     vec![
         #[cfg(feature = "compression")]
         aur::entry(),
+        bitbucket::entry(),
         bower::entry(),
         #[cfg(feature = "html")]
         cgit::entry(),
@@ -101,6 +107,8 @@ pub(crate) fn entries() -> Vec<Entry> {
         gitiles::entry(),
         gitlab::entry(),
         gitlab::heptapod_entry(),
+        #[cfg(feature = "html")]
+        gitweb::entry(),
         #[cfg(feature = "compression")]
         gnu::entry(),
         #[cfg(feature = "compression")]

@@ -2,11 +2,13 @@
 //! test's own makes pages fail.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may fail")]
 
+mod bitbucket;
 mod gerrit;
 mod gitea;
 mod github;
 mod gitiles;
 mod gitlab;
+mod gitweb;
 mod grokmirror;
 #[path = "../common/pages.rs"]
 mod pages;
