@@ -17,7 +17,7 @@
 //! - **Limits**: Cloud: 60 requests an hour without a credential, 1,000 with one; pages of 100. Server: none known; it may
 //!   give smaller pages than asked for.
 //! - **Order**: Cloud: of everything by creation; of a workspace by the last update, latest first. Server: by id.
-//! - **State**: `last_repo_cdate`, the latest creation seen in the list of everything: a later run goes on there, and sees no
+//! - **State**: `last_repo_cdate`, the creation up to which the list of everything was read: a later run goes on there, and sees no
 //!   updates of what is older. `workspaces`, by name, the latest update seen by the last listing that came to its end: a
 //!   later run asks for what was updated since then. With `incremental=false` neither. A Server's has none.
 //! - **Scopes**: `workspace`, one or several with commas, and `project`, each under a key of its own
@@ -41,7 +41,7 @@
 //! - goes on where the body says, on the same host only: `bitbucket_goes_on_where_the_body_says`
 //! - where the list of everything is gone, the user's workspaces are listed:
 //!   `bitbucket_without_the_list_of_everything_workspaces_are_listed`
-//! - a page that the server cannot give is a gap, and what is behind it is listed: `bitbucket_goes_on_behind_a_broken_page`
+//! - a page of a workspace that the server cannot give is a gap, and what is behind it is listed: `bitbucket_goes_on_behind_a_broken_page`
 //! - reads a repository with its facts: `bitbucket_reads_a_repository`
 //! - the user in an address is left out, and what only members may clone is skipped by name:
 //!   `bitbucket_addresses_are_for_anybody`
@@ -124,7 +124,7 @@ pub enum BitbucketCursor {
         newest: Option<Timestamp>,
         /// What of the page is wanted.
         wanted: BitbucketPage,
-        /// Whether it is the first page of its list.
+        /// Whether it is the first page of its whole list.
         first: bool,
     },
     /// Server: at a page of repositories.
@@ -298,10 +298,10 @@ impl Bitbucket {
     }
 
     /// Everything that was created then or later.
-    fn everything(&self, after: Option<Timestamp>) -> BitbucketCursor {
+    fn everything(&self, since: Option<Timestamp>) -> BitbucketCursor {
         let mut url = under(&self.base, &["2.0", "repositories"]);
         // The forge's own form.
-        let after = after.map(|at| at.to_string().replace('Z', "+00:00"));
+        let after = since.map(|at| at.to_string().replace('Z', "+00:00"));
         url.query_pairs_mut()
             .append_pair("pagelen", &self.page_size.to_string())
             .append_pair("after", after.as_deref().unwrap_or(BEGINNING));
@@ -310,7 +310,7 @@ impl Bitbucket {
             workspace: None,
             newest: None,
             wanted: BitbucketPage::Whole,
-            first: true,
+            first: since.is_none(),
         }
     }
 
@@ -361,7 +361,7 @@ impl Bitbucket {
     fn repositories(
         &self,
         at: &Url,
-        (workspace, newest, wanted): (Option<&str>, Option<Timestamp>, BitbucketPage),
+        (workspace, newest, wanted, first): (Option<&str>, Option<Timestamp>, BitbucketPage, bool),
         response: &Response,
         page: &mut Page<BitbucketCursor>,
     ) -> Result<(), ListerError> {
@@ -373,7 +373,10 @@ impl Bitbucket {
         };
         let (mut newest, mut created) = (newest, None);
         for repository in &values {
-            newest = newest.max(repository.updated_on.as_deref().and_then(utc_date));
+            if first {
+                // The latest come first.
+                newest = newest.max(repository.updated_on.as_deref().and_then(utc_date));
+            }
             created = created.max(repository.created_on.as_deref().and_then(utc_date));
             cloud_origin(repository, page)?;
         }
@@ -562,8 +565,8 @@ impl Lister for Bitbucket {
     ) -> Result<(), ListerError> {
         match at {
             BitbucketCursor::Workspaces { .. } => self.found(&response, page),
-            BitbucketCursor::Repositories { url, workspace, newest, wanted, .. } => {
-                self.repositories(url, (workspace.as_deref(), *newest, *wanted), &response, page)
+            BitbucketCursor::Repositories { url, workspace, newest, wanted, first } => {
+                self.repositories(url, (workspace.as_deref(), *newest, *wanted, *first), &response, page)
             }
             BitbucketCursor::Server { start } => self.server_page(*start, &response, page),
         }
@@ -580,15 +583,19 @@ impl Lister for Bitbucket {
                 "the list of everything is gone, and that of a user's workspaces needs a credential: \
                  workspace= names those to list",
             ),
-            BitbucketCursor::Repositories { url, workspace, newest, wanted: BitbucketPage::Whole, first }
+            BitbucketCursor::Repositories { workspace: None, .. } if failure.is_absent() => Recovery::gap().because(
+                "the list of everything is gone: a full listing lists the user's workspaces, workspace= those it names",
+            ),
+            BitbucketCursor::Repositories { url, workspace: Some(name), wanted: BitbucketPage::Whole, .. }
                 if failure.status().is_some_and(|status| status.is_server_error()) =>
             {
+                // Without its latest update known, or with a page missing, the state stays as it is.
                 let half = |wanted| BitbucketCursor::Repositories {
                     url: url.clone(),
-                    workspace: workspace.clone(),
-                    newest: *newest,
+                    workspace: Some(name.clone()),
+                    newest: None,
                     wanted,
-                    first: *first,
+                    first: false,
                 };
                 Recovery::replaced(vec![half(BitbucketPage::Alone), half(BitbucketPage::Next)])
             }
