@@ -73,15 +73,12 @@ fn unescape(text: &str) -> String {
     let mut whole = pieces.next().unwrap_or_default().to_owned();
     for piece in pieces {
         let known = piece.split_once(';').and_then(|(entity, rest)| Some((character(entity)?, rest)));
-        match known {
-            Some((character, rest)) => {
-                whole.push(character);
-                whole.push_str(rest);
-            }
-            None => {
-                whole.push('&');
-                whole.push_str(piece);
-            }
+        if let Some((character, rest)) = known {
+            whole.push(character);
+            whole.push_str(rest);
+        } else {
+            whole.push('&');
+            whole.push_str(piece);
         }
     }
     whole

@@ -57,7 +57,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::scope::{Instance, Scope};
@@ -185,9 +185,27 @@ struct Repository {
     updated_on: Option<String>,
     created_on: Option<String>,
     links: Option<Links>,
-    /// Null where it is none; absent where it was not asked for.
-    #[serde(default, deserialize_with = "given")]
-    parent: Option<Option<Parent>>,
+    #[serde(default)]
+    parent: Parentage,
+}
+
+/// Whether a repository is a fork.
+#[derive(Default, Deserialize)]
+#[serde(from = "Option<Parent>")]
+enum Parentage {
+    /// Absent: it was not asked for.
+    #[default]
+    Unknown,
+    /// Null: it is none.
+    Own,
+    /// Of this one, where it is named.
+    Fork(Option<String>),
+}
+
+impl From<Option<Parent>> for Parentage {
+    fn from(parent: Option<Parent>) -> Self {
+        parent.map_or(Self::Own, |parent| Self::Fork(parent.full_name))
+    }
 }
 
 #[derive(Deserialize)]
@@ -224,10 +242,6 @@ struct ServerRepository {
     archived: Option<bool>,
     origin: Option<Box<ServerRepository>>,
     links: Option<Links>,
-}
-
-fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(field: D) -> Result<Option<Option<T>>, D::Error> {
-    Option::deserialize(field).map(Some)
 }
 
 /// The address that anybody may clone from.
@@ -419,7 +433,6 @@ impl Bitbucket {
     }
 
     fn server_page(
-        &self,
         start: u64,
         response: &Response,
         page: &mut Page<BitbucketCursor>,
@@ -464,13 +477,16 @@ fn cloud_origin(repository: &Repository, page: &mut Page<BitbucketCursor>) -> Re
     });
     let mut origin = NewOrigin::new(url, kind)
         .with_last_update(updated)
-        .with_fork(repository.parent.as_ref().map(Option::is_some))
+        .with_fork(match repository.parent {
+            Parentage::Unknown => None,
+            Parentage::Own => Some(false),
+            Parentage::Fork(_) => Some(true),
+        })
         .with_enabled(repository.is_private != Some(true));
     if let Some(uuid) = &repository.uuid {
         origin = origin.with_forge_id(uuid);
     }
-    if let Some(name) = repository.parent.as_ref().and_then(Option::as_ref).and_then(|p| p.full_name.as_ref())
-    {
+    if let Parentage::Fork(Some(name)) = &repository.parent {
         origin = origin.with_forked_from(format!("https://bitbucket.org/{name}.git"));
     }
     page.origin(origin)
@@ -568,7 +584,7 @@ impl Lister for Bitbucket {
             BitbucketCursor::Repositories { url, workspace, newest, wanted, first } => {
                 self.repositories(url, (workspace.as_deref(), *newest, *wanted, *first), &response, page)
             }
-            BitbucketCursor::Server { start } => self.server_page(*start, &response, page),
+            BitbucketCursor::Server { start } => Self::server_page(*start, &response, page),
         }
     }
 

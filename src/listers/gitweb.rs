@@ -378,7 +378,7 @@ fn page_url(base: &Url, href: &str) -> Option<Url> {
 /// What the links of a page are relative to.
 fn base_of(html: &HtmlPage, url: &Url) -> Result<Url, ListerError> {
     let selector = selector("base[href]")?;
-    let base = html.all(&selector).filter_map(|base| base.attr("href")).next();
+    let base = html.all(&selector).find_map(|base| base.attr("href"));
     Ok(base.and_then(|href| url.join(href).ok()).unwrap_or_else(|| url.clone()))
 }
 
