@@ -18,6 +18,8 @@ laws!(gogs_obeys_the_laws, "fixtures/gogs/basic");
 laws!(bitbucket_obeys_the_laws, "fixtures/bitbucket/basic");
 laws!(bitbucket_of_everything_obeys_the_laws, "fixtures/bitbucket/everything");
 laws!(bitbucket_server_obeys_the_laws, "fixtures/bitbucket/server");
+#[cfg(feature = "html")]
+laws!(fossil_obeys_the_laws, "fixtures/fossil/live", single_file);
 laws!(gerrit_obeys_the_laws, "fixtures/gerrit/basic");
 laws!(gitiles_obeys_the_laws, "fixtures/gitiles/basic", single_file);
 #[cfg(feature = "compression")]

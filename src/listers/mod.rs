@@ -12,6 +12,8 @@ pub mod crates;
 pub mod debian;
 pub mod dlang;
 pub mod elm;
+#[cfg(feature = "html")]
+pub mod fossil;
 pub mod gerrit;
 pub mod gitea;
 pub mod github;
@@ -54,6 +56,8 @@ pub use crates::Crates;
 pub use debian::Debian;
 pub use dlang::Dlang;
 pub use elm::Elm;
+#[cfg(feature = "html")]
+pub use fossil::Fossil;
 pub use gerrit::Gerrit;
 pub use gitea::Gitea;
 pub use github::GitHub;
@@ -99,6 +103,8 @@ pub(crate) fn entries() -> Vec<Entry> {
         debian::entry(),
         dlang::entry(),
         elm::entry(),
+        #[cfg(feature = "html")]
+        fossil::entry(),
         gerrit::entry(),
         gitea::entry(),
         gitea::forgejo_entry(),
