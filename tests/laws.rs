@@ -37,6 +37,7 @@ laws!(gitea_of_an_organization_obeys_the_laws, "fixtures/gitea/org", single_file
 laws!(crates_obeys_the_laws, "fixtures/crates/basic", single_file);
 laws!(npm_obeys_the_laws, "fixtures/npm/basic");
 laws!(npm_made_anew_obeys_the_laws, "fixtures/npm/anew");
+laws!(launchpad_obeys_the_laws, "fixtures/launchpad/basic");
 laws!(pagure_obeys_the_laws, "fixtures/pagure/basic");
 laws!(phabricator_obeys_the_laws, "fixtures/phabricator/basic");
 laws!(phorge_obeys_the_laws, "fixtures/phorge/basic");

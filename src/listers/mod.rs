@@ -29,6 +29,7 @@ pub mod hackage;
 pub mod hex;
 #[cfg(feature = "html")]
 pub mod hgweb;
+pub mod launchpad;
 pub mod npm;
 pub mod pagure;
 pub mod phabricator;
@@ -73,6 +74,7 @@ pub use hackage::Hackage;
 pub use hex::Hex;
 #[cfg(feature = "html")]
 pub use hgweb::HgWeb;
+pub use launchpad::Launchpad;
 pub use npm::Npm;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
@@ -123,6 +125,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         hex::entry(),
         #[cfg(feature = "html")]
         hgweb::entry(),
+        launchpad::entry(),
         npm::entry(),
         pagure::entry(),
         phabricator::entry(),

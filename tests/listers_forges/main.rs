@@ -11,6 +11,7 @@ mod gitiles;
 mod gitlab;
 mod gitweb;
 mod grokmirror;
+mod launchpad;
 #[path = "../common/pages.rs"]
 mod pages;
 mod pagure;
