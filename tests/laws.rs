@@ -5,10 +5,21 @@
 use lamplighter::testing::laws;
 laws!(github_obeys_the_laws, "fixtures/github/basic");
 laws!(gitlab_obeys_the_laws, "fixtures/gitlab/basic");
+#[cfg(all(feature = "html", feature = "xml"))]
+laws!(gitweb_obeys_the_laws, "fixtures/gitweb/live");
+#[cfg(all(feature = "html", feature = "xml"))]
+laws!(gitweb_by_hand_obeys_the_laws, "fixtures/gitweb/basic");
+#[cfg(all(feature = "html", feature = "xml"))]
+laws!(gitweb_by_its_lines_obeys_the_laws, "fixtures/gitweb/lines");
 laws!(heptapod_obeys_the_laws, "fixtures/heptapod/basic");
 laws!(gitea_obeys_the_laws, "fixtures/gitea/basic");
 laws!(forgejo_obeys_the_laws, "fixtures/forgejo/basic");
 laws!(gogs_obeys_the_laws, "fixtures/gogs/basic");
+laws!(bitbucket_obeys_the_laws, "fixtures/bitbucket/basic");
+laws!(bitbucket_of_everything_obeys_the_laws, "fixtures/bitbucket/everything");
+laws!(bitbucket_server_obeys_the_laws, "fixtures/bitbucket/server");
+#[cfg(feature = "html")]
+laws!(fossil_obeys_the_laws, "fixtures/fossil/live", single_file);
 laws!(gerrit_obeys_the_laws, "fixtures/gerrit/basic");
 laws!(gitiles_obeys_the_laws, "fixtures/gitiles/basic", single_file);
 #[cfg(feature = "compression")]
@@ -26,6 +37,7 @@ laws!(gitea_of_an_organization_obeys_the_laws, "fixtures/gitea/org", single_file
 laws!(crates_obeys_the_laws, "fixtures/crates/basic", single_file);
 laws!(npm_obeys_the_laws, "fixtures/npm/basic");
 laws!(npm_made_anew_obeys_the_laws, "fixtures/npm/anew");
+laws!(launchpad_obeys_the_laws, "fixtures/launchpad/basic");
 laws!(pagure_obeys_the_laws, "fixtures/pagure/basic");
 laws!(phabricator_obeys_the_laws, "fixtures/phabricator/basic");
 laws!(phorge_obeys_the_laws, "fixtures/phorge/basic");

@@ -4,6 +4,7 @@
 pub mod arch;
 #[cfg(feature = "compression")]
 pub mod aur;
+pub mod bitbucket;
 pub mod bower;
 #[cfg(feature = "html")]
 pub mod cgit;
@@ -13,11 +14,15 @@ pub mod crates;
 pub mod debian;
 pub mod dlang;
 pub mod elm;
+#[cfg(feature = "html")]
+pub mod fossil;
 pub mod gerrit;
 pub mod gitea;
 pub mod github;
 pub mod gitiles;
 pub mod gitlab;
+#[cfg(all(feature = "html", feature = "xml"))]
+pub mod gitweb;
 #[cfg(feature = "compression")]
 pub mod gnu;
 #[cfg(feature = "compression")]
@@ -26,6 +31,7 @@ pub mod hackage;
 pub mod hex;
 #[cfg(feature = "html")]
 pub mod hgweb;
+pub mod launchpad;
 pub mod npm;
 #[cfg(feature = "archives")]
 pub mod opam;
@@ -41,7 +47,6 @@ mod scope;
 pub mod stagit;
 pub mod tuleap;
 pub mod urls;
-#[cfg(feature = "html")]
 mod web;
 
 use url::Url;
@@ -50,6 +55,7 @@ use url::Url;
 pub use arch::Arch;
 #[cfg(feature = "compression")]
 pub use aur::Aur;
+pub use bitbucket::Bitbucket;
 pub use bower::Bower;
 #[cfg(feature = "html")]
 pub use cgit::CGit;
@@ -59,11 +65,15 @@ pub use crates::Crates;
 pub use debian::Debian;
 pub use dlang::Dlang;
 pub use elm::Elm;
+#[cfg(feature = "html")]
+pub use fossil::Fossil;
 pub use gerrit::Gerrit;
 pub use gitea::Gitea;
 pub use github::GitHub;
 pub use gitiles::Gitiles;
 pub use gitlab::GitLab;
+#[cfg(all(feature = "html", feature = "xml"))]
+pub use gitweb::Gitweb;
 #[cfg(feature = "compression")]
 pub use gnu::Gnu;
 #[cfg(feature = "compression")]
@@ -72,6 +82,7 @@ pub use hackage::Hackage;
 pub use hex::Hex;
 #[cfg(feature = "html")]
 pub use hgweb::HgWeb;
+pub use launchpad::Launchpad;
 pub use npm::Npm;
 #[cfg(feature = "archives")]
 pub use opam::Opam;
@@ -98,6 +109,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         arch::entry(),
         #[cfg(feature = "compression")]
         aur::entry(),
+        bitbucket::entry(),
         bower::entry(),
         #[cfg(feature = "html")]
         cgit::entry(),
@@ -107,6 +119,8 @@ pub(crate) fn entries() -> Vec<Entry> {
         debian::entry(),
         dlang::entry(),
         elm::entry(),
+        #[cfg(feature = "html")]
+        fossil::entry(),
         gerrit::entry(),
         gitea::entry(),
         gitea::forgejo_entry(),
@@ -115,6 +129,8 @@ pub(crate) fn entries() -> Vec<Entry> {
         gitiles::entry(),
         gitlab::entry(),
         gitlab::heptapod_entry(),
+        #[cfg(all(feature = "html", feature = "xml"))]
+        gitweb::entry(),
         #[cfg(feature = "compression")]
         gnu::entry(),
         #[cfg(feature = "compression")]
@@ -123,6 +139,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         hex::entry(),
         #[cfg(feature = "html")]
         hgweb::entry(),
+        launchpad::entry(),
         npm::entry(),
         #[cfg(feature = "archives")]
         opam::entry(),

@@ -2,8 +2,10 @@
 
 use url::Url;
 
+#[cfg(feature = "html")]
 use super::same_host;
 use crate::model::check_origin_url;
+#[cfg(feature = "html")]
 use crate::transport::Request;
 
 /// The link that anybody can clone from, the safest first.
@@ -20,12 +22,14 @@ pub(super) fn best_clone(urls: &[String]) -> Option<&str> {
 
 /// Asks for a page of the site at `base`, or of one that it leads to: only the former's address is
 /// what was configured.
+#[cfg(feature = "html")]
 pub(super) fn get(url: &Url, base: &Url, accept: &'static str) -> Request {
     let request = Request::get(url.clone()).with_header("accept", accept);
     if url.scheme() == base.scheme() && same_host(url, base) { request.configured() } else { request }
 }
 
 /// A link made absolute, as pages are told apart: without a fragment or slashes at its end.
+#[cfg(feature = "html")]
 pub(super) fn web_url(base: &Url, href: &str) -> Option<Url> {
     let mut url = base.join(href.trim()).ok()?;
     if !matches!(url.scheme(), "http" | "https") {

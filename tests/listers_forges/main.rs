@@ -2,12 +2,16 @@
 //! test's own makes pages fail.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may fail")]
 
+mod bitbucket;
+mod fossil;
 mod gerrit;
 mod gitea;
 mod github;
 mod gitiles;
 mod gitlab;
+mod gitweb;
 mod grokmirror;
+mod launchpad;
 #[path = "../common/pages.rs"]
 mod pages;
 mod pagure;

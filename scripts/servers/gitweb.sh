@@ -1,0 +1,147 @@
+#!/bin/sh
+# Starts a real gitweb under lighttpd on loopback, over 16 repositories that it makes first.
+#
+#   scripts/servers/gitweb.sh DIR PORT
+#
+# DIR is made if need be; repositories already there are kept. Prints "ready URL" when the index
+# answers, and stops with the server when it gets a signal. PORT 0 makes the repositories only.
+#
+# What is in DIR afterwards:
+#   git/           the repositories: odd names, one empty, one that is a fork
+#   repositories   one line each: path, the date of its commit (RFC 3339, or "-"), tab-separated
+#   lighttpd.pid   the server's process id, while it runs
+#
+# Commits are fixed, so that the pages differ by their relative dates only.
+# Needs gitweb, lighttpd, git and curl. As root it installs the first two where they are missing.
+set -eu
+
+fail() {
+    echo "gitweb.sh: $*" >&2
+    exit 1
+}
+
+[ $# -eq 2 ] || fail "usage: gitweb.sh DIR PORT"
+case $2 in '' | *[!0-9]*) fail "PORT must be a number, not '$2'" ;; esac
+mkdir -p "$1" || fail "cannot make the directory $1"
+dir=$(cd "$1" && pwd)
+port=$2
+cgi=/usr/share/gitweb/gitweb.cgi
+
+command -v git >/dev/null || fail "git is missing"
+command -v curl >/dev/null || fail "curl is missing"
+backend=$(git --exec-path)/git-http-backend
+[ -x "$backend" ] || fail "git is without its http-backend: $backend is not there"
+if [ "$port" != 0 ] && { [ ! -x "$cgi" ] || ! perl -MCGI -e 1 2>/dev/null || ! PATH=$PATH:/usr/sbin command -v lighttpd >/dev/null; }; then
+    packages="gitweb libcgi-pm-perl lighttpd"
+    [ "$(id -u)" = 0 ] || fail "gitweb or lighttpd is missing (apt-get install $packages), and only root may install them"
+    command -v apt-get >/dev/null || fail "gitweb or lighttpd is missing, and there is no apt-get to install them"
+    export DEBIAN_FRONTEND=noninteractive
+    # shellcheck disable=SC2086 # They are several.
+    { apt-get install -y --no-install-recommends $packages ||
+        { apt-get update && apt-get install -y --no-install-recommends $packages; }; } \
+        >"$dir/apt.log" 2>&1 || fail "apt-get could not install $packages: see $dir/apt.log"
+    [ -x "$cgi" ] || fail "gitweb was installed, but $cgi is not there"
+fi
+
+# ---- the repositories ---------------------------------------------------------------------------
+
+# Neither the user's configuration nor the clock may change what is made.
+export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null HOME="$dir" LC_ALL=C.UTF-8
+export GIT_AUTHOR_NAME="Ada Lamp" GIT_AUTHOR_EMAIL=ada@example.org
+export GIT_COMMITTER_NAME="$GIT_AUTHOR_NAME" GIT_COMMITTER_EMAIL="$GIT_AUTHOR_EMAIL"
+day=1600000000 # 2020-09-13T12:26:40Z; each repository is a month and a bit later
+
+# make PATH KIND DESCRIPTION
+#   KIND  full    there is a commit
+#         empty   there is none
+make() {
+    repo=$dir/git/$1
+    day=$((day + 2690061))
+    [ -d "$repo" ] || {
+        git init -q --bare --initial-branch=main "$repo"
+        printf '%s\n' "$3" >"$repo/description"
+        git -C "$repo" config gitweb.owner "Zoë Müller"
+        if [ "$2" = full ]; then
+            tree=$(git -C "$repo" mktree </dev/null)
+            commit=$(GIT_AUTHOR_DATE="$day +0100" GIT_COMMITTER_DATE="$day +0100" \
+                git -C "$repo" commit-tree -m "First commit of $1" "$tree")
+            git -C "$repo" update-ref refs/heads/main "$commit"
+        fi
+    }
+    date=-
+    [ "$2" = empty ] || date=$(date -u -d "@$day" +%Y-%m-%dT%H:%M:%SZ)
+    printf '%s\t%s\n' "$1" "$date" >>"$dir/repositories.new"
+}
+
+: >"$dir/repositories.new"
+make empty.git empty "an empty repository"
+make 'with space.git' full "a name with a space"
+make linux+tilde~x.git full "signs that a form would change"
+make libs/c++parser.git full 'C++ parser & <lexer> "quoted"'
+make libs/ünïcode.git full "Ünïcode déscription — 日本語"
+make libs/日本語.git full "a name in another script"
+make "libs/it's 100%.git" full "a quote and a percent sign"
+make 'libs/a&b;c=d.git' full "what stands for something else in a query"
+make deep/a/b/c/nested.git full "far down"
+make tools/lamp.git full "one that has a fork"
+make tools/lamp/fork.git full "the fork of it"
+number=1
+while [ $number -le 5 ]; do
+    make "$(printf 'tools/tool-%02d.git' $number)" full "Tool number $number"
+    number=$((number + 1))
+done
+mv "$dir/repositories.new" "$dir/repositories"
+[ "$port" = 0 ] && exit 0
+
+# ---- the server ---------------------------------------------------------------------------------
+
+url=http://127.0.0.1:$port/gitweb/
+cat >"$dir/gitweb.conf" <<EOF
+our \$projectroot = "$dir/git";
+our \$git_temp = "$dir";
+our \$site_name = "Example Git";
+our @git_base_url_list = ("git://127.0.0.1", "http://127.0.0.1:$port/git");
+our \$javascript = "";
+our \$logo = "";
+our \$favicon = "";
+\$feature{'forks'}{'default'} = [1];
+\$feature{'snapshot'}{'default'} = [];
+\$feature{'search'}{'default'} = [0];
+EOF
+cat >"$dir/lighttpd.conf" <<EOF
+server.modules = ("mod_alias", "mod_cgi", "mod_setenv")
+server.bind = "127.0.0.1"
+server.port = $port
+server.document-root = "$dir/git"
+server.errorlog = "$dir/lighttpd.log"
+server.pid-file = "$dir/lighttpd.pid"
+\$HTTP["url"] =~ "^/git/" {
+    alias.url = ("/git" => "$backend")
+    setenv.set-environment = ("GIT_PROJECT_ROOT" => "$dir/git", "GIT_HTTP_EXPORT_ALL" => "1")
+    cgi.assign = ("" => "")
+} else \$HTTP["url"] =~ "^/gitweb(/|$)" {
+    alias.url = ("/gitweb" => "$cgi")
+    setenv.set-environment = ("GITWEB_CONFIG" => "$dir/gitweb.conf")
+    cgi.assign = ("" => "")
+}
+EOF
+
+if curl -s -o /dev/null --max-time 2 "http://127.0.0.1:$port/"; then
+    fail "something answers on port $port already"
+fi
+PATH=$PATH:/usr/sbin
+lighttpd -D -f "$dir/lighttpd.conf" &
+server=$!
+trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; exit 0' INT TERM HUP
+trap 'kill "$server" 2>/dev/null || true' EXIT
+
+tries=0
+until curl -sf -o "$dir/index.html" --max-time 5 "$url"; do
+    kill -0 "$server" 2>/dev/null || fail "lighttpd ended at once: $(tail -n 3 "$dir/lighttpd.log" 2>/dev/null)"
+    tries=$((tries + 1))
+    [ $tries -lt 100 ] || fail "the index did not answer: $(tail -n 3 "$dir/lighttpd.log")"
+    sleep 0.1
+done
+grep -q 'class="project_list"' "$dir/index.html" || fail "the index is not gitweb's: see $dir/index.html"
+echo "ready $url"
+wait "$server"
