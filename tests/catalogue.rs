@@ -1,7 +1,13 @@
 //! `docs/listers.md` has a table of all listers, made of the registry, their modules' documentation, their fixtures and the
 //! declared deviations. This test holds it current; with `LAMPLIGHTER_WRITE=1` it writes it.
 #![cfg(all(feature = "cli", feature = "testing"))]
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test may fail")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test may fail"
+)]
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -37,6 +37,7 @@ mod poison;
 pub mod pubdev;
 pub mod puppet;
 mod scope;
+pub mod sourcehut;
 #[cfg(feature = "html")]
 pub mod stagit;
 pub mod tuleap;
@@ -80,6 +81,7 @@ pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 pub use pubdev::PubDev;
 pub use puppet::Puppet;
+pub use sourcehut::SourceHut;
 #[cfg(feature = "html")]
 pub use stagit::Stagit;
 pub use tuleap::Tuleap;
@@ -132,6 +134,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         phabricator::phorge_entry(),
         pubdev::entry(),
         puppet::entry(),
+        sourcehut::entry(),
         #[cfg(feature = "html")]
         stagit::entry(),
         tuleap::entry(),
