@@ -26,6 +26,7 @@ laws!(gitiles_obeys_the_laws, "fixtures/gitiles/basic", single_file);
 laws!(grokmirror_obeys_the_laws, "fixtures/grokmirror/basic", single_file);
 #[cfg(feature = "compression")]
 laws!(grokmirror_with_a_validator_obeys_the_laws, "fixtures/grokmirror/live", single_file);
+laws!(sourcehut_obeys_the_laws, "fixtures/sourcehut/basic");
 #[cfg(feature = "html")]
 laws!(stagit_obeys_the_laws, "fixtures/stagit/basic");
 laws!(tuleap_obeys_the_laws, "fixtures/tuleap/basic");

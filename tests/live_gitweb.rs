@@ -2,7 +2,7 @@
 //!
 //! Runs where `LAMPLIGHTER_GITWEB=required`, as `scripts/test` sets it where gitweb and lighttpd are installed.
 //! In CI it must be.
-#![cfg(all(feature = "html", feature = "reqwest", unix))]
+#![cfg(all(feature = "html", feature = "xml", feature = "reqwest", unix))]
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail this way")]
 
 mod live;

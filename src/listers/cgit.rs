@@ -7,6 +7,7 @@
 //!
 //! - **Requests**: `GET {url}`, each further page of the index, and one per repository whose date in
 //!   the index is not the one of its last successful listing. With `base_git_url`: the index only.
+//! - **Cost**: a request for each page of the index (of 50 repositories), and one for each repository that changed.
 //! - **Credentials**: none. **State**: none.
 //! - **Limits**: none known; the site's owner may set how many rows a page has (50 by default).
 //! - **Order**: by section and name, in pages counted from the front.

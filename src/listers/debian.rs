@@ -9,7 +9,7 @@
 //! - **Requests**: `GET {url}/dists/{suite}/InRelease`, then `{component}/source/Sources.xz` (else what
 //!   the release lists: `.bz2`, `.gz`, the plain file) for each component whose index changed since its last
 //!   reading, or was last read in another week: that one is asked for with `If-None-Match`.
-//! - A full listing costs one request a suite, and at most one for each suite and component.
+//! - **Cost**: one request a suite, and at most one for each suite and component.
 //! - **Credentials**: none. Signatures are not verified; the checksums inside the compressed files are.
 //! - **Limits**: none known. An index may unpack to 200 times its size, and is never held whole.
 //! - **Order**: suites and components as given; packages as the index has them, by name.
@@ -189,7 +189,9 @@ pub(crate) fn entry() -> Entry {
         }
         Ok(Arc::new(Source::stateless(Debian::new(url, instance, suites, components))))
     }
-    Entry::new("debian", "Source packages of Debian archives", build).with_parameters(PARAMETERS)
+    Entry::new("debian", "Source packages of Debian archives", build)
+        .visiting(&["deb"])
+        .with_parameters(PARAMETERS)
 }
 
 impl Debian {

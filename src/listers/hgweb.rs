@@ -8,7 +8,7 @@
 //! - **Requests**: `GET {url}?style=json`, and one for each directory. No Mercurial released up to 7.2 gives
 //!   addresses in that form: then, and where JSON is switched off, the same page is asked for as HTML, and
 //!   so are the directories that it names.
-//! - A full listing costs a request for each directory, and one more where there is no JSON to go by.
+//! - **Cost**: a request for each directory, and one more where there is no JSON to go by.
 //! - **Credentials**: none. **Limits**: none known. **State**: none.
 //! - **Order**: by name.
 //! - **Origins**: the address of the repository in the index, which is what `hg clone` takes, of type `hg`.

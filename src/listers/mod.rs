@@ -43,6 +43,7 @@ pub mod puppet;
 #[cfg(all(feature = "compression", feature = "xml"))]
 pub mod rpm;
 mod scope;
+pub mod sourcehut;
 #[cfg(feature = "html")]
 pub mod stagit;
 pub mod tuleap;
@@ -92,6 +93,7 @@ pub use pubdev::PubDev;
 pub use puppet::Puppet;
 #[cfg(all(feature = "compression", feature = "xml"))]
 pub use rpm::Rpm;
+pub use sourcehut::SourceHut;
 #[cfg(feature = "html")]
 pub use stagit::Stagit;
 pub use tuleap::Tuleap;
@@ -150,6 +152,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         puppet::entry(),
         #[cfg(all(feature = "compression", feature = "xml"))]
         rpm::entry(),
+        sourcehut::entry(),
         #[cfg(feature = "html")]
         stagit::entry(),
         tuleap::entry(),

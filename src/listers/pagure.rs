@@ -12,6 +12,7 @@
 //! - **Limits**: none known. More than 100 projects a page are refused with status 400.
 //! - **Order**: by name, in pages counted from the front.
 //! - **State**: none. Every run lists everything.
+//! - **Cost**: a request for every 100 projects.
 //! - **Origins**: `{base}/{fullname}`; the last update is `date_modified`, in seconds since the epoch (UTC).
 //!
 //! # What it cannot see

@@ -16,6 +16,7 @@ mod launchpad;
 mod pages;
 mod pagure;
 mod phabricator;
+mod sourcehut;
 mod stagit;
 #[cfg(feature = "testing")]
 mod trial;
