@@ -12,6 +12,7 @@ mod dlang;
 mod elm;
 #[cfg(feature = "compression")]
 mod gnu;
+mod golang;
 mod hackage;
 mod hex;
 mod npm;
