@@ -42,7 +42,7 @@
 
 #[cfg(feature = "archives")]
 pub(crate) mod archive;
-#[cfg(any(feature = "archives", feature = "xml"))]
+#[cfg(any(feature = "archives", all(feature = "xml", any(feature = "html", feature = "compression"))))]
 pub(crate) mod budget;
 #[cfg(feature = "compression")]
 pub(crate) mod compress;
@@ -59,7 +59,7 @@ mod recovery;
 mod registry;
 mod repository;
 mod source;
-#[cfg(feature = "xml")]
+#[cfg(all(feature = "xml", any(feature = "html", feature = "compression")))]
 pub(crate) mod xml;
 
 use serde::Serialize;

@@ -1,4 +1,4 @@
-//! SourceHut.
+//! `SourceHut`.
 
 use lamplighter::lister::{Coverage, Lister, ListerErrorKind, Mode, PageBatch};
 use lamplighter::listers::SourceHut;
