@@ -316,8 +316,8 @@ fn gitweb_reads_the_list_of_feeds() {
     let batch = feeds(body).unwrap();
     assert_eq!(pages(&batch), ["https://git.example/w/?p=a%26b;a=summary"]);
     assert_eq!((leads(&batch)[0].0["repo"]["project"].as_str(), batch.skips.len()), (Some("a&b"), 1));
-    assert_error(feeds("<html>down</html>"), ListerErrorKind::Parse, &["opml", "<html>down"]);
-    assert_error(feeds(&body[..body.len() - 20]), ListerErrorKind::Parse, &["cut"]);
+    assert_error(feeds("<html>down</html>"), ListerErrorKind::Parse, &["<html>", "<opml>"]);
+    assert_error(feeds(&body[..body.len() - 20]), ListerErrorKind::Parse, &["the list of feeds", "bytes"]);
 }
 
 #[test]
