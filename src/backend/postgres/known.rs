@@ -39,8 +39,8 @@ type Entries = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 #[derive(Default)]
 struct Table {
     entries: Entries,
-    /// Ranges of which every entry is known.
-    whole: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+    /// Ranges of which every entry is known, by where they begin: none touches another one.
+    whole: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// How many ranges were asked for.
     asked: u32,
 }
@@ -48,22 +48,31 @@ struct Table {
 impl Table {
     /// Up to where every entry is known, from a key on; none where not even the key's is.
     fn whole_from(&self, from: &[u8]) -> Option<Option<&[u8]>> {
-        let mut at = from;
-        let mut reached = None;
-        loop {
-            let next = self
-                .whole
-                .iter()
-                .find(|(start, end)| start.as_slice() <= at && end.as_deref().is_none_or(|end| end > at));
-            match next {
-                None => return reached,
-                Some((_, None)) => return Some(None),
-                Some((_, Some(end))) => {
-                    at = end;
-                    reached = Some(Some(end.as_slice()));
-                }
-            }
+        let (_, end) = self.whole.range::<[u8], _>((Bound::Unbounded, Bound::Included(from))).next_back()?;
+        end.as_deref().is_none_or(|end| end > from).then_some(end.as_deref())
+    }
+
+    /// Adds a range, put together with all that it touches.
+    fn add_whole(&mut self, from: Vec<u8>, to: Option<Vec<u8>>) {
+        let (mut from, mut to) = (from, to);
+        if to.as_ref().is_some_and(|to| *to <= from) {
+            return;
         }
+        let mut before = self.whole.range::<[u8], _>((Bound::Unbounded, Bound::Included(from.as_slice())));
+        if let Some((start, end)) = before.next_back()
+            && end.as_ref().is_none_or(|end| *end >= from)
+        {
+            from.clone_from(start);
+        }
+        while let Some((start, end)) = self.whole.range(from.clone()..).next() {
+            if to.as_ref().is_some_and(|to| start > to) {
+                break;
+            }
+            to = to.zip(end.clone()).map(|(a, b)| a.max(b));
+            let start = start.clone();
+            self.whole.remove(&start);
+        }
+        self.whole.insert(from, to);
     }
 }
 
@@ -135,7 +144,7 @@ impl Known {
     /// Learns that all entries of a range are known by now.
     pub(super) fn whole(&mut self, table: u8, from: Vec<u8>, to: Option<Vec<u8>>) {
         if let Some(table) = self.tables.get_mut(usize::from(table)) {
-            table.whole.push((from, to));
+            table.add_whole(from, to);
         }
     }
 

@@ -176,7 +176,8 @@ impl OriginStore for PostgresStore {
         let plan = Plan {
             listers: listers.into_iter().collect(),
             fetch: by_key(origins.iter().map(|o| (o.url.as_str(), &o.visit_type))),
-            no_leases: true,
+            // Visits that are under way elsewhere are kept as leases.
+            no_leases: origins.iter().all(|o| o.visits.as_ref().is_none_or(|v| v.under_way.is_none())),
             ..Plan::default()
         };
         self.write(now, plan, |t, ctx| origins::import(t, ctx, origins.clone())).await
