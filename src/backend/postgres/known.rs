@@ -8,6 +8,7 @@
 #![allow(clippy::option_option, reason = "unknown, known not to be there, and there")]
 
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
@@ -176,6 +177,17 @@ impl Known {
         Ok(!leased && place.is_some_and(|p| p.waits.is_none() && here(p)))
     }
 
+    /// How many of these were looked for, and are not there.
+    pub(super) fn missing(&self, looked_for: &[Unknown]) -> u64 {
+        let missing = looked_for.iter().filter(|what| match what {
+            Unknown::Range(keys::ORIGIN_KEY, prefix, _) => {
+                self.under(keys::ORIGIN_KEY, prefix).next().is_none()
+            }
+            _ => false,
+        });
+        missing.count() as u64
+    }
+
     /// Entries under a prefix, as far as known.
     pub(super) fn under(&self, table: u8, prefix: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
         let end = after_prefix(prefix);
@@ -326,17 +338,23 @@ impl KvRead for Draft<'_> {
         };
         if known_to.is_none_or(|end| end > from) {
             let range = (Bound::Included(from), known_to.map_or(Bound::Unbounded, Bound::Excluded));
-            let mut there: BTreeMap<&[u8], Option<&[u8]>> = BTreeMap::new();
-            for (key, value) in self.known.table(table)?.entries.range::<[u8], _>(range) {
-                if !self.is_cleared(table, key) {
-                    there.insert(key, value.as_deref());
+            // Both in order, what was written before what is known under the same key.
+            let known = self.known.table(table)?.entries.range::<[u8], _>(range);
+            let mut known = known.filter(|(key, _)| !self.is_cleared(table, key)).peekable();
+            let written = self.writes.get(&table).into_iter().flat_map(|w| w.range::<[u8], _>(range));
+            let mut written = written.peekable();
+            loop {
+                let order = match (known.peek(), written.peek()) {
+                    (None, None) => break,
+                    (Some(_), None) => Ordering::Less,
+                    (None, Some(_)) => Ordering::Greater,
+                    (Some((known, _)), Some((written, _))) => known.cmp(written),
+                };
+                let next = if order.is_lt() { known.next() } else { written.next() };
+                if order.is_eq() {
+                    known.next();
                 }
-            }
-            for (key, value) in self.writes.get(&table).into_iter().flat_map(|w| w.range::<[u8], _>(range)) {
-                there.insert(key, value.as_deref());
-            }
-            for (key, value) in there {
-                if let Some(value) = value
+                if let Some((key, Some(value))) = next
                     && visit(key, value)?.is_break()
                 {
                     return Ok(());

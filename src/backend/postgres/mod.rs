@@ -24,6 +24,7 @@ mod claim;
 mod db;
 mod fetch;
 mod known;
+mod learn;
 mod metrics;
 mod migrate;
 mod origin;

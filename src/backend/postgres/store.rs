@@ -83,7 +83,7 @@ impl RunStore for PostgresStore {
 
     async fn commit_page(&self, commit: PageCommit, now: Timestamp) -> Result<Committed> {
         let (run, cursor) = (commit.run.run.0, commit.cursor.cursor.0);
-        let mut plan = Plan { no_leases: true, ..Plan::of_run(run) };
+        let mut plan = Plan { no_leases: true, creates: true, ..Plan::of_run(run) };
         let cursor = || keys::pair(run, cursor).to_vec();
         plan.fetch.push(Unknown::Key(keys::PENDING, cursor()));
         plan.fetch.push(Unknown::Key(keys::CURSOR, cursor()));
@@ -176,6 +176,7 @@ impl OriginStore for PostgresStore {
         let plan = Plan {
             listers: listers.into_iter().collect(),
             fetch: by_key(origins.iter().map(|o| (o.url.as_str(), &o.visit_type))),
+            creates: true,
             // Visits that are under way elsewhere are kept as leases.
             no_leases: origins.iter().all(|o| o.visits.as_ref().is_none_or(|v| v.under_way.is_none())),
             ..Plan::default()
@@ -199,6 +200,7 @@ impl PostgresStore {
         plan.hints = Hints { batch: claim.count as u64, ..Hints::default() };
         plan.only = claim.lister.as_ref().map(|lister| lister.id().0);
         plan.fetch = vec![
+            Unknown::Key(keys::META, b"visit".to_vec()),
             Unknown::Key(keys::SWEEP, Vec::new()),
             Unknown::Range(keys::STALE_DUE, Vec::new(), None),
             Unknown::Key(keys::OWNER_ID, digest128(claim.owner.as_bytes()).to_vec()),
@@ -250,7 +252,12 @@ impl VisitStore for PostgresStore {
 
     async fn stats(&self, origins: &[OriginKey]) -> Result<Vec<Option<VisitStats>>> {
         let fetch = of_keys(origins);
-        self.read(origins::NO_TIME, fetch, |t, ctx| explain::statistics(t, ctx, origins)).await
+        let known = self.glance(&fetch, |t, ctx| explain::statistics(t, ctx, origins)).await;
+        match known {
+            Ok(Some(known)) => Ok(known),
+            // Of an origin that is not there, or has another URL now, or whose connection was lost.
+            _ => self.read(origins::NO_TIME, fetch, |t, ctx| explain::statistics(t, ctx, origins)).await,
+        }
     }
 
     async fn explain(&self, origin: &OriginKey, now: Timestamp) -> Result<Option<Explanation>> {
