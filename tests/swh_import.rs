@@ -241,7 +241,9 @@ async fn the_same_origins_are_claimed_under_the_same_policy() {
             }
             let all: BTreeSet<_> = theirs.iter().map(|(url, _)| url.clone()).collect();
             assert!(!all.is_empty() && all.len() < count * 9 / 10, "{order} of {visit_type}: {}", all.len());
-            assert_eq!(ours.iter().cloned().collect::<BTreeSet<_>>(), all, "{order} of {visit_type}");
+            let mine: BTreeSet<_> = ours.iter().cloned().collect();
+            let differ: Vec<_> = mine.symmetric_difference(&all).take(5).collect();
+            assert!(differ.is_empty(), "{order} of {visit_type}: {differ:?}");
             let unique: BTreeSet<_> = theirs.iter().filter(|(_, own)| *own).map(|(url, _)| url).collect();
             let in_order: Vec<_> =
                 theirs.iter().map(|(url, _)| url).filter(|url| unique.contains(url)).collect();
@@ -252,7 +254,8 @@ async fn the_same_origins_are_claimed_under_the_same_policy() {
                 in_order.len(),
                 all.len()
             );
-            assert_eq!(ours, in_order, "{order} of {visit_type}");
+            let first = ours.iter().zip(&in_order).position(|(a, b)| a != b);
+            assert_eq!(first, None, "{order} of {visit_type}, of {}", in_order.len());
         }
     }
     schemas.done().await;

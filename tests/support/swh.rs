@@ -36,7 +36,7 @@ insert into listers (id, name, instance_name, current_state, updated, last_listi
   ('00000000-0000-0000-0000-000000000002', 'cgit', 'git.example', '{}', {now}, {now} - interval '1 day');
 create table numbered as
   select n, 'https://forge' || n % 3 || '.example/' || md5(n::text) as url,
-    case when n % 10 = 9 then 'hg' else 'git' end as visit_type from generate_series(0, {count} - 1) n;
+    case when n % 9 = 8 then 'hg' else 'git' end as visit_type from generate_series(0, {count} - 1) n;
 insert into listed_origins
   select ('00000000-0000-0000-0000-00000000000' || (n + second) % 3)::uuid, url, visit_type,
     case when n % 7 = 0 then '{\"branch\": \"main\"}' else '{}' end::jsonb, n % 20 <> 3,
@@ -50,7 +50,7 @@ insert into origin_visit_stats
     case when kind < 6 then visited when kind = 7 and n % 2 = 0 then visited - interval '100 days' end,
     case when kind < 9 then visited end,
     case when kind < 7 then 'successful' when kind = 7 then 'failed' when kind = 8 then 'not_found' end::last_visit_status,
-    case when kind in (6, 9) then {now} - (n / 11 % 14) * interval '1 day' - interval '1 hour'
+    case when kind in (6, 9) and n % 97 > 0 then {now} - (n / 11 % 14) * interval '1 day' - interval '1 hour'
       when kind < 9 then visited - interval '10 minutes' end,
     case when kind < 6 or kind = 7 and n % 2 = 0 then decode(md5(n::text) || '00000000', 'hex') end,
     case when n % 4 > 0 then n * 31 + 1000 end, n % 11, 1 + n % 2
