@@ -177,17 +177,6 @@ impl Known {
         Ok(!leased && place.is_some_and(|p| p.waits.is_none() && here(p)))
     }
 
-    /// How many of these were looked for, and are not there.
-    pub(super) fn missing(&self, looked_for: &[Unknown]) -> u64 {
-        let missing = looked_for.iter().filter(|what| match what {
-            Unknown::Range(keys::ORIGIN_KEY, prefix, _) => {
-                self.under(keys::ORIGIN_KEY, prefix).next().is_none()
-            }
-            _ => false,
-        });
-        missing.count() as u64
-    }
-
     /// Entries under a prefix, as far as known.
     pub(super) fn under(&self, table: u8, prefix: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
         let end = after_prefix(prefix);

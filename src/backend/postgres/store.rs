@@ -83,7 +83,7 @@ impl RunStore for PostgresStore {
 
     async fn commit_page(&self, commit: PageCommit, now: Timestamp) -> Result<Committed> {
         let (run, cursor) = (commit.run.run.0, commit.cursor.cursor.0);
-        let mut plan = Plan { no_leases: true, creates: true, ..Plan::of_run(run) };
+        let mut plan = Plan { no_leases: true, ..Plan::of_run(run) };
         let cursor = || keys::pair(run, cursor).to_vec();
         plan.fetch.push(Unknown::Key(keys::PENDING, cursor()));
         plan.fetch.push(Unknown::Key(keys::CURSOR, cursor()));
@@ -176,7 +176,6 @@ impl OriginStore for PostgresStore {
         let plan = Plan {
             listers: listers.into_iter().collect(),
             fetch: by_key(origins.iter().map(|o| (o.url.as_str(), &o.visit_type))),
-            creates: true,
             // Visits that are under way elsewhere are kept as leases.
             no_leases: origins.iter().all(|o| o.visits.as_ref().is_none_or(|v| v.under_way.is_none())),
             ..Plan::default()

@@ -53,8 +53,6 @@ pub(super) struct Plan {
     pub(super) only: Option<uuid::Uuid>,
     /// What will be asked for.
     pub(super) fetch: Vec<Unknown>,
-    /// Whether each origin that is looked for and not there will be made.
-    pub(super) creates: bool,
     pub(super) hints: Hints,
     /// Whether leases are of no interest.
     pub(super) no_leases: bool,
@@ -230,10 +228,6 @@ impl PostgresStore {
             }
             let wanted = plan.fetch.iter().chain(&listers).cloned().collect();
             fetch::all(&db, &mut known, &hints, wanted).await?;
-            let news = if plan.creates { known.missing(&plan.fetch) } else { 0 };
-            if news > 0 {
-                fetch::reserve(&db, &mut known, b"origin", news).await?;
-            }
             let (result, mut writes) = self.until_known(&db, &mut known, &hints, (now, sweeps), f).await?;
             if plan.kind == Kind::Rehearsal {
                 tx.rollback().await.map_err(|e| failed("taking back a rehearsal", e))?;
