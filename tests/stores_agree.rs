@@ -94,7 +94,7 @@ enum End {
 #[derive(Debug, Clone)]
 enum Operation {
     List { lister: u64, mode: Mode, pages: Vec<PageBatch>, end: End, prune: Prune },
-    Import(ImportedOrigin),
+    Import(Box<ImportedOrigin>),
     Claim(Claim),
     Complete { visit: u64, status: VisitStatus, snapshot: Option<u64>, late: i64 },
     Heartbeat { visit: u64, hours: u64 },
@@ -194,7 +194,7 @@ fn operation(dice: &mut Dice, now: Timestamp) -> Operation {
                 visits.last_snapshot = Some(dice.roll(2).to_string());
                 origin.visits = Some(visits);
             }
-            Operation::Import(origin)
+            Operation::Import(Box::new(origin))
         }
         5..=8 => Operation::Claim(claim(dice)),
         9..=11 => Operation::Complete {
@@ -331,7 +331,7 @@ impl Side {
             Operation::List { lister, mode, pages, end, prune } => {
                 self.list((lister, mode), &pages, end, prune, now).await
             }
-            Operation::Import(origin) => format!("{:?}", store.import(vec![origin], now).await.unwrap()),
+            Operation::Import(origin) => format!("{:?}", store.import(vec![*origin], now).await.unwrap()),
             Operation::Claim(claim) => {
                 let visits = store.claim(&claim, now).await.unwrap().visits;
                 self.handed_out(visits, true)

@@ -50,6 +50,8 @@ mod pointer;
 pub mod postgres;
 mod prune;
 mod runs;
+#[cfg(feature = "postgres")]
+pub mod swh;
 mod visits;
 
 use async_trait::async_trait;
@@ -61,13 +63,13 @@ pub use memory::MemoryStore;
 pub use options::StoreOptions;
 pub use origins::{
     Change, ChangeKind, ChangeToken, Imported, ImportedOrigin, ImportedVisits, OriginPage, OriginQuery,
-    PageToken,
+    PageToken, UnderWay,
 };
 pub use prune::{Prune, PruneGuard};
 pub use runs::{
     Begun, Candidate, Committed, CursorEnd, CursorId, CursorTicket, EndRun, Ended, Gap, GapKind, GapQuery,
-    NewState, PageCommit, PageDigest, PendingCursor, RunId, RunOutcome, RunPlan, RunQuery, RunRecord,
-    RunTicket, Validator, gap_retry_after,
+    ListingEnd, NewState, PageCommit, PageDigest, PendingCursor, RunId, RunOutcome, RunPlan, RunQuery,
+    RunRecord, RunTicket, Validator, gap_retry_after,
 };
 pub use visits::{
     Claim, Claimed, Completed, Explanation, Hint, Hinted, LaneLoad, LeaseInfo, Metrics, Refusal, Requested,

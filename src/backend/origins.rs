@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{ListedOrigin, ListerKey, Timestamp, VisitStatus, VisitType};
+use crate::model::{JsonObject, ListedOrigin, ListerKey, Timestamp, VisitStatus, VisitType};
+use crate::policy::Queued;
 
 /// Which listed origins.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -72,9 +73,29 @@ pub struct ImportedOrigin {
     /// When it was first listed; now where unknown.
     #[serde(default)]
     pub first_seen: Option<Timestamp>,
+    /// When it was last listed; when it was first, where unknown. This and what follows are taken where
+    /// its lister does not list it here yet: what a lister says itself is newer.
+    #[serde(default)]
+    pub last_seen: Option<Timestamp>,
+    /// Whether its lister wants it visited.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Whether it is a fork, where known.
+    #[serde(default)]
+    pub is_fork: Option<bool>,
+    /// The URL of what it is a fork of, where known.
+    #[serde(default)]
+    pub forked_from_url: Option<String>,
+    /// What its loader is given besides the URL.
+    #[serde(default)]
+    pub extra_loader_arguments: JsonObject,
     /// What the archive knows of its visits.
     #[serde(default)]
     pub visits: Option<ImportedVisits>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 impl ImportedOrigin {
@@ -87,6 +108,11 @@ impl ImportedOrigin {
             visit_type,
             last_update: None,
             first_seen: None,
+            last_seen: None,
+            enabled: true,
+            is_fork: None,
+            forked_from_url: None,
+            extra_loader_arguments: JsonObject::new(),
             visits: None,
         }
     }
@@ -105,6 +131,29 @@ pub struct ImportedVisits {
     pub status: Option<VisitStatus>,
     /// The last snapshot.
     pub last_snapshot: Option<String>,
+    /// The visit that was sent to somebody elsewhere and is not known to have ended.
+    pub under_way: Option<UnderWay>,
+    /// Its place in another scheduler's queue of origins without dates: for policies with such a queue.
+    pub queued: Option<Queued>,
+}
+
+/// A visit that somebody elsewhere makes: nobody here gets it until that is over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct UnderWay {
+    /// Who makes it, as shown.
+    pub owner: String,
+    /// When it was sent.
+    pub since: Timestamp,
+    /// When it is given up.
+    pub until: Timestamp,
+}
+
+impl UnderWay {
+    /// A visit sent at a time, and given up at another.
+    pub fn new(owner: impl Into<String>, since: Timestamp, until: Timestamp) -> Self {
+        Self { owner: owner.into(), since, until }
+    }
 }
 
 /// What an import changed.

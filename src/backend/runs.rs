@@ -361,6 +361,19 @@ impl RunOutcome {
     }
 }
 
+/// When a listing that a complete run stored was read to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum ListingEnd {
+    /// When the run ended.
+    #[default]
+    Now,
+    /// Then: somebody else read it, and this run imports what came of it.
+    At(Timestamp),
+    /// Never, as far as is known.
+    Unknown,
+}
+
 /// A run's end as the driver asks for it.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
@@ -378,6 +391,8 @@ pub struct EndRun {
     pub state: Option<NewState>,
     /// What to do with the origins that a complete run with coverage `All` did not see.
     pub prune: Prune,
+    /// When the listing was read to its end.
+    pub listing_end: ListingEnd,
     /// Requests sent by this driver, retries among them.
     pub requests: u64,
 }
@@ -406,7 +421,29 @@ impl EndRun {
     /// A run's end, without state, error or pruning.
     #[must_use]
     pub fn new(run: RunTicket, outcome: RunOutcome) -> Self {
-        Self { run, outcome, error: None, state: None, prune: Prune::No, requests: 0 }
+        Self {
+            run,
+            outcome,
+            error: None,
+            state: None,
+            prune: Prune::No,
+            listing_end: ListingEnd::Now,
+            requests: 0,
+        }
+    }
+
+    /// Adds the lister's new state.
+    #[must_use]
+    pub fn with_state(mut self, state: NewState) -> Self {
+        self.state = Some(state);
+        self
+    }
+
+    /// Says when the listing was read to its end.
+    #[must_use]
+    pub fn with_listing_end(mut self, end: ListingEnd) -> Self {
+        self.listing_end = end;
+        self
     }
 }
 

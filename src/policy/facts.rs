@@ -131,6 +131,21 @@ pub struct Memo {
     pub count: u32,
 }
 
+/// A place in another scheduler's queue of origins without dates: what an import knows of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[non_exhaustive]
+#[serde(default)]
+pub struct Queued {
+    /// Its place, in seconds of the queue's own time; none where it was never queued.
+    pub at: Option<i64>,
+    /// The number of its step: 4 at first, larger while nothing changes.
+    pub step: i32,
+    /// How many visits in a row ended as the last one did.
+    pub equal: u32,
+    /// How far the queue has come.
+    pub reached: i64,
+}
+
 impl Facts {
     /// A new origin, listed and enabled.
     #[must_use]

@@ -55,7 +55,7 @@ pub use classic::{Classic, ClassicError, Order, UnknownOrder};
 pub use due::{Due, DueOptions, Guard, Objective};
 pub(crate) use facts::looked_since;
 pub use facts::{
-    Facts, Listing, Memo, Signals, Trust, hold_after, observe_hint, observe_listing, observe_visit,
+    Facts, Listing, Memo, Queued, Signals, Trust, hold_after, observe_hint, observe_listing, observe_visit,
 };
 pub use gates::{Cooldowns, Gate, GateState, Gates, Schedule, gates, schedule};
 pub use mix::allocate;
@@ -224,6 +224,12 @@ pub trait Policy: Send + Sync + fmt::Debug {
         let _ = (facts, before, outcome, shared);
     }
 
+    /// Takes over an origin's place in another scheduler's queue, and how far that queue has come. Only
+    /// [`Facts::memo`] is kept. Nothing by default.
+    fn adopt(&self, facts: &mut Facts, queued: &Queued, shared: &mut Shared) {
+        let _ = (facts, queued, shared);
+    }
+
     /// Whether [`Facts::last_finished`] matters to it: then all origins are placed again when a
     /// listing has been read to its end. No by default.
     fn follows_listings(&self) -> bool {
@@ -286,6 +292,9 @@ impl<P: Policy + ?Sized> Policy for Arc<P> {
     }
     fn observe(&self, facts: &mut Facts, before: &Facts, outcome: &Outcome, shared: &Shared) {
         (**self).observe(facts, before, outcome, shared);
+    }
+    fn adopt(&self, facts: &mut Facts, queued: &Queued, shared: &mut Shared) {
+        (**self).adopt(facts, queued, shared);
     }
     fn follows_listings(&self) -> bool {
         (**self).follows_listings()

@@ -241,7 +241,7 @@ fn id_of(origin: &NewOrigin) -> Option<(&str, &VisitType)> {
 }
 
 /// Writes what a lister says of an origin into its listing. What it does not know it does not erase.
-fn tell(listing: &mut Listing, origin: &NewOrigin) -> Result<()> {
+pub(crate) fn tell(listing: &mut Listing, origin: &NewOrigin) -> Result<()> {
     listing.set_enabled(origin.enabled);
     if origin.is_fork.is_some() {
         listing.set_fork(origin.is_fork);

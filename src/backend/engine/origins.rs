@@ -3,24 +3,28 @@
 use std::collections::HashMap;
 use std::ops::ControlFlow;
 
-use super::ctx::{Ctx, lister_number_or_new, lister_row};
+use super::commit::tell;
+use super::ctx::{Ctx, lister_number_or_new, lister_row, next, owner_number};
 use super::feed::Feed;
 use super::identity::{answering, former_urls};
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn};
 use super::parts;
-use super::place::{absorb, create, edit_wishes, facts, load, must_load, observe, place, stats, will_load};
-use super::rows::{ListerRow, Listing, OriginRow};
+use super::place::{
+    absorb, create, edit_wishes, facts, lease, load, must_load, observe, place, stats, unqueue, will_load,
+};
+use super::rows::{LeaseRow, ListerRow, Listing, OriginRow, encode, to_json};
 use super::seen::LastSeen;
 use super::sets::{self, Additions, Chunk};
 use crate::backend::{
     ChangeKind, Imported, ImportedOrigin, ImportedVisits, OriginPage, OriginQuery, PageToken, Result,
+    UnderWay,
 };
 use crate::model::{
     Disabled, ListedOrigin, ListerKey, NewOrigin, OriginKey, Outcome, Timestamp, VisitId, VisitToken,
     check_origin_url,
 };
-use crate::policy::observe_visit;
+use crate::policy::{Facts, Memo, Queued, observe_visit};
 
 /// A listing as queries show it.
 pub(crate) fn listed(
@@ -228,10 +232,19 @@ fn import_one(
     members: &mut Additions,
     counts: &mut Imported,
 ) -> Result<()> {
-    let fresh = || {
+    let fresh = || -> Result<Listing> {
         let mut listing = Listing::new(lister, origin.first_seen.unwrap_or(ctx.now));
-        listing.last_update = origin.last_update;
-        listing
+        let mut said = NewOrigin::new(&origin.url, origin.visit_type.clone());
+        said.last_update = origin.last_update;
+        said.enabled = origin.enabled;
+        said.is_fork = origin.is_fork;
+        said.forked_from_url.clone_from(&origin.forked_from_url);
+        said.extra_loader_arguments.clone_from(&origin.extra_loader_arguments);
+        tell(&mut listing, &said)?;
+        if let Some(at) = origin.last_seen {
+            listing.set_last_seen(at);
+        }
+        Ok(listing)
     };
     let key = OriginKey::new(&origin.url, origin.visit_type.clone());
     // What this lister has renamed since is known by its former URL too: to import again changes nothing.
@@ -241,12 +254,12 @@ fn import_one(
     let known = answering(t, ctx, &key)?.filter(renamed);
     let (id, mut row, new) = match known {
         None => {
-            let listing = fresh();
+            let listing = fresh()?;
             let (id, row) = create(t, ctx, &origin.url, &origin.visit_type, listing)?;
             (id, row, true)
         }
         Some((id, mut row)) if row.listings.iter().all(|l| l.lister != lister) => {
-            row.listings.push(fresh());
+            row.listings.push(fresh()?);
             (id, row, true)
         }
         Some((id, row)) => (id, row, false),
@@ -276,13 +289,35 @@ fn import_one(
         members.add(id);
         feed.say(ChangeKind::New, id);
         counts.new += 1;
-    } else if row == before {
-        counts.unchanged += 1;
-        return Ok(());
-    } else {
-        counts.changed += 1;
     }
-    place(t, ctx, id, &mut row)
+    let moved = new || row != before;
+    if moved {
+        place(t, ctx, id, &mut row)?;
+    }
+    let lent = match origin.visits.as_ref().and_then(|v| v.under_way.as_ref()) {
+        Some(visit) => lend(t, ctx, id, &row, visit)?,
+        None => false,
+    };
+    match (new, moved || lent) {
+        (true, _) => {}
+        (false, true) => counts.changed += 1,
+        (false, false) => counts.unchanged += 1,
+    }
+    Ok(())
+}
+
+/// Leaves an origin to whoever visits it elsewhere. Tells whether it was free.
+fn lend(t: &mut dyn KvTxn, ctx: &Ctx<'_>, id: u64, row: &OriginRow, visit: &UnderWay) -> Result<bool> {
+    let over = row.visits.as_deref().is_some_and(|v| v.last_visit >= Some(visit.since));
+    if over || visit.until <= ctx.now || lease(t, id)?.is_some() {
+        return Ok(false);
+    }
+    let owner = owner_number(t, &visit.owner)?;
+    let row_of = LeaseRow { token: next(t, "visit")?, owner, since: visit.since, until: visit.until };
+    unqueue(t, id, row)?;
+    t.put(keys::LEASE, &keys::of_u64(id), &encode(&row_of)?)?;
+    t.put(keys::DEADLINE, &keys::deadline(visit.until.as_micros(), id), &[])?;
+    Ok(true)
 }
 
 /// Folds in what is known of visits elsewhere, where it is newer than what is known here.
@@ -294,8 +329,10 @@ fn import_visits(
     visits: &ImportedVisits,
 ) -> Result<()> {
     let known = stats(row);
+    let mut newer = known.last_visit.is_none();
     let mut facts = facts(t, ctx, id, row)?;
     if let Some(at) = visits.last_visit.filter(|at| known.last_visit.is_none_or(|last| last < *at)) {
+        newer = true;
         match visits.status {
             Some(status) => {
                 let mut outcome = Outcome::new(VisitId(id), VisitToken(0), status, at);
@@ -313,6 +350,24 @@ fn import_visits(
         facts.visits.last_snapshot.clone_from(&visits.last_snapshot);
     }
     absorb(row, &facts);
+    match visits.queued.as_ref().filter(|_| newer) {
+        Some(queued) => adopt(ctx, row, facts, queued),
+        None => Ok(()),
+    }
+}
+
+/// Lets the policy take over a place in somebody else's queue.
+fn adopt(ctx: &mut Ctx<'_>, row: &mut OriginRow, mut facts: Facts, queued: &Queued) -> Result<()> {
+    let kind = ctx.kind(row.visit_type)?;
+    let (number, tag, mut shared) = (kind.number, kind.tag, kind.shared.clone());
+    kind.policy.adopt(&mut facts, queued, &mut shared);
+    if shared.kept != kind.shared.kept {
+        let kept = to_json(&shared.kept)?;
+        ctx.edit_kind(number, |row| row.shared = Some(kept));
+    }
+    if facts.memo != Memo::default() {
+        row.visits.get_or_insert_default().memo = Some((tag, facts.memo));
+    }
     Ok(())
 }
 

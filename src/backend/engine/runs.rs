@@ -13,8 +13,8 @@ use super::rows::{
 };
 use super::{frontier, gaps, parts, seen};
 use crate::backend::{
-    Begun, Candidate, Committed, CursorId, CursorTicket, EndRun, Ended, PendingCursor, Result, RunId,
-    RunOutcome, RunPlan, RunQuery, RunRecord, RunTicket, Validator,
+    Begun, Candidate, Committed, CursorId, CursorTicket, EndRun, Ended, ListingEnd, PendingCursor, Result,
+    RunId, RunOutcome, RunPlan, RunQuery, RunRecord, RunTicket, Validator,
 };
 use crate::lister::{Coverage, Filtered, Mode};
 use crate::model::{ListerKey, ListerRecord, Timestamp, digest128};
@@ -318,7 +318,7 @@ pub(crate) fn end(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, end: EndRun) -> Result<E
     row.record.outcome = if complete { RunOutcome::Complete } else { RunOutcome::Partial };
     row.record.finished = Some(ctx.now);
     let looked = lister.evidence_at;
-    settle_lister(&mut lister, &row, complete, ctx.now);
+    settle_lister(&mut lister, &row, complete, (end.listing_end, ctx.now));
     if lister.evidence_at != looked {
         super::sweep::look_again(t, row.lister)?;
     }
@@ -338,13 +338,17 @@ pub(crate) fn end(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, end: EndRun) -> Result<E
     Ok(Ended::new(row.record, lister.record()?, pruned.gone, 0).with_withheld(pruned.withheld))
 }
 
-fn settle_lister(lister: &mut ListerRow, run: &RunRow, complete: bool, now: Timestamp) {
+fn settle_lister(lister: &mut ListerRow, run: &RunRow, complete: bool, (end, now): (ListingEnd, Timestamp)) {
     lister.revision += 1;
     lister.updated = now;
     if !complete {
         return;
     }
-    lister.last_finished = Some(now);
+    lister.last_finished = match end {
+        ListingEnd::Now => Some(now),
+        ListingEnd::At(then) => lister.last_finished.max(Some(then)),
+        ListingEnd::Unknown => lister.last_finished,
+    };
     if run.record.coverage == Coverage::New || lister.evidence_at > Some(run.record.started) {
         return;
     }

@@ -8,15 +8,16 @@ use tokio_postgres::types::ToSql;
 
 use super::db::Db;
 use super::known::{CHANGES, Known, Numbers, Unknown};
-use super::origin::{self, Origin, Other};
-use super::rows::{Gap, Lister, Run, Type};
-use super::sql::{Time, Version, signed};
+use super::learn::{find, learn, learn_types, origin_columns, types_sql};
+use super::origin;
+use super::rows::{Gap, Lister, Run};
+use super::sql::{Time, signed};
 use super::table::of;
 use super::{queued, seen, sql};
 use crate::backend::Result;
-use crate::backend::engine::keys::{self, K, Parts};
+use crate::backend::engine::keys::{self, Parts};
 use crate::backend::engine::kv::after_prefix;
-use crate::backend::engine::rows::{ChangeRow, OriginRow, corrupt, encode};
+use crate::backend::engine::rows::{ChangeRow, corrupt, encode};
 use crate::model::ListerKey;
 
 /// The first range of a table brings so many entries; each further one twice as many.
@@ -46,16 +47,8 @@ struct Asked {
 /// All visit types: every transaction needs them. Tells whether all origins are placed by the policy of
 /// now.
 pub(super) async fn types(db: &Db<'_>, known: &mut Known) -> Result<bool> {
-    let sql = format!("select {} from {{s}}.visit_type t", of("t", Type::COLUMNS));
-    let mut settled = true;
-    for row in db.rows(&sql, &[]).await? {
-        let row = Type::read(&row).map_err(|e| sql::failed("reading visit types", e))?;
-        settled &= row.replace_from.is_none();
-        let key = K::new().u16(row.id.cast_unsigned()).to_vec();
-        known.put(keys::TYPE, key, Some(encode(&row.row())?));
-    }
-    known.whole(keys::TYPE, Vec::new(), None);
-    Ok(settled)
+    let rows = db.rows(&types_sql(), &[]).await?;
+    learn_types(known, rows)
 }
 
 /// Gets all that is unknown.
@@ -160,69 +153,12 @@ pub(super) fn next_size(known: &mut Known, table: u8, at_first: u64) -> u64 {
     (at_first << doublings).min(AT_MOST.max(at_first))
 }
 
-pub(super) fn origin_columns() -> String {
-    format!("{}, o.xmin", of("o", Origin::COLUMNS))
-}
-
-/// Learns origins, with all that further listers say of them.
-pub(super) async fn learn(db: &Db<'_>, known: &mut Known, rows: Vec<Row>) -> Result<Vec<(u64, OriginRow)>> {
-    let failed = |e| sql::failed("reading origins", e);
-    let mut found = Vec::with_capacity(rows.len());
-    let mut shared = Vec::new();
-    for row in rows {
-        let Version(version) = row.try_get("xmin").map_err(failed)?;
-        let flat = Origin::read(&row).map_err(failed)?;
-        let id = flat.id.cast_unsigned();
-        known.versions.insert((keys::ORIGIN, id), version);
-        if flat.others > 0 {
-            shared.push(flat.id);
-        }
-        let key = flat.key.map(|digest| (digest, flat.twin));
-        known.found_by.insert(id, key);
-        if let Some((digest, _)) = key {
-            let key = K::new().u64(digest.cast_unsigned()).u64(id).to_vec();
-            known.put(keys::ORIGIN_KEY, key, Some(Vec::new()));
-        }
-        found.push((id, origin::row(flat)?));
-    }
-    if !shared.is_empty() {
-        let places: HashMap<u64, usize> = found.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
-        let sql = format!(
-            "select {} from {{s}}.listing l where origin = any($1) order by origin, place",
-            of("l", Other::COLUMNS)
-        );
-        for row in db.rows(&sql, &[&shared]).await? {
-            let other = Other::read(&row).map_err(failed)?;
-            let at = places.get(&other.origin.cast_unsigned());
-            if let Some((_, row)) = at.and_then(|at| found.get_mut(*at)) {
-                row.listings.push(origin::listing(other)?);
-            }
-        }
-    }
-    for (id, row) in &found {
-        known.put(keys::ORIGIN, keys::of_u64(*id).to_vec(), Some(encode(row)?));
-    }
-    Ok(found)
-}
-
 async fn origins(db: &Db<'_>, known: &mut Known, wanted: &[Vec<u8>]) -> Result<()> {
     let ids: Vec<i64> = wanted.iter().map(|k| signed(keys::first_u64(k))).collect();
     let sql = format!("select {} from {{s}}.origin o where o.id = any($1)", origin_columns());
     let rows = db.rows(&sql, &[&ids]).await?;
     learn(db, known, rows).await?;
     known.all_absent(keys::ORIGIN, wanted.to_vec());
-    Ok(())
-}
-
-/// Origins by the digests of their keys: a range for each.
-async fn find(db: &Db<'_>, known: &mut Known, wanted: Vec<(Vec<u8>, Option<Vec<u8>>)>) -> Result<()> {
-    let digests: Vec<i64> = wanted.iter().map(|(from, _)| signed(keys::first_u64(from))).collect();
-    let sql = format!("select {} from {{s}}.origin o where o.key = any($1)", origin_columns());
-    let rows = db.rows(&sql, &[&digests]).await?;
-    learn(db, known, rows).await?;
-    for (from, to) in wanted {
-        known.whole(keys::ORIGIN_KEY, from, to);
-    }
     Ok(())
 }
 

@@ -8,6 +8,7 @@
 #![allow(clippy::option_option, reason = "unknown, known not to be there, and there")]
 
 use std::cell::RefCell;
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;
 
@@ -55,6 +56,9 @@ impl Table {
 
     /// Learns that all of a range is known.
     fn is_whole(&mut self, mut from: Vec<u8>, mut to: Option<Vec<u8>>) {
+        if to.as_ref().is_some_and(|to| *to <= from) {
+            return;
+        }
         if let Some((start, end)) =
             self.whole.range::<[u8], _>((Bound::Unbounded, Bound::Included(from.as_slice()))).next_back()
             && end.as_ref().is_none_or(|end| *end >= from)
@@ -326,17 +330,23 @@ impl KvRead for Draft<'_> {
         };
         if known_to.is_none_or(|end| end > from) {
             let range = (Bound::Included(from), known_to.map_or(Bound::Unbounded, Bound::Excluded));
-            let mut there: BTreeMap<&[u8], Option<&[u8]>> = BTreeMap::new();
-            for (key, value) in self.known.table(table)?.entries.range::<[u8], _>(range) {
-                if !self.is_cleared(table, key) {
-                    there.insert(key, value.as_deref());
+            // Both in order, what was written before what is known under the same key.
+            let known = self.known.table(table)?.entries.range::<[u8], _>(range);
+            let mut known = known.filter(|(key, _)| !self.is_cleared(table, key)).peekable();
+            let written = self.writes.get(&table).into_iter().flat_map(|w| w.range::<[u8], _>(range));
+            let mut written = written.peekable();
+            loop {
+                let order = match (known.peek(), written.peek()) {
+                    (None, None) => break,
+                    (Some(_), None) => Ordering::Less,
+                    (None, Some(_)) => Ordering::Greater,
+                    (Some((known, _)), Some((written, _))) => known.cmp(written),
+                };
+                let next = if order.is_lt() { known.next() } else { written.next() };
+                if order.is_eq() {
+                    known.next();
                 }
-            }
-            for (key, value) in self.writes.get(&table).into_iter().flat_map(|w| w.range::<[u8], _>(range)) {
-                there.insert(key, value.as_deref());
-            }
-            for (key, value) in there {
-                if let Some(value) = value
+                if let Some((key, Some(value))) = next
                     && visit(key, value)?.is_break()
                 {
                     return Ok(());

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod, Runtime};
-use tokio_postgres::{Config, NoTls};
+use tokio_postgres::{Client, Config, NoTls};
 
 use super::PostgresOptions;
 use crate::backend::{BackendError, BackendErrorKind, Result};
@@ -36,4 +36,18 @@ pub(super) fn of_url(url: &str, mut options: PostgresOptions) -> Result<(Pool, P
         .build()
         .map_err(|e| refused("no pool of connections").with_source(e))?;
     Ok((pool, options))
+}
+
+/// One connection of its own.
+pub(in crate::backend) async fn connect(
+    config: &Config,
+) -> std::result::Result<Client, tokio_postgres::Error> {
+    let (client, connection) = config.connect(NoTls).await?;
+    tokio::spawn(async move {
+        // Whoever asks something of the client is told.
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "a connection has ended");
+        }
+    });
+    Ok(client)
 }

@@ -3,8 +3,9 @@
 use tokio_postgres::types::ToSql;
 
 use super::db::Db;
-use super::fetch::{AT_FIRST, Hints, after, learn, next_size, origin_columns};
+use super::fetch::{AT_FIRST, Hints, after, next_size};
 use super::known::Known;
+use super::learn::{learn, origin_columns};
 use super::sql::{Time, Version, signed};
 use super::{origin, sql};
 use crate::backend::Result;

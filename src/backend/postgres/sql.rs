@@ -17,7 +17,7 @@ const Y2K: i64 = 946_684_800_000_000;
 
 /// A time as a `timestamptz`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Time(pub(super) Timestamp);
+pub(in crate::backend) struct Time(pub(in crate::backend) Timestamp);
 
 impl ToSql for Time {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Boxed> {

@@ -176,7 +176,8 @@ impl OriginStore for PostgresStore {
         let plan = Plan {
             listers: listers.into_iter().collect(),
             fetch: by_key(origins.iter().map(|o| (o.url.as_str(), &o.visit_type))),
-            no_leases: true,
+            // Visits that are under way elsewhere are kept as leases.
+            no_leases: origins.iter().all(|o| o.visits.as_ref().is_none_or(|v| v.under_way.is_none())),
             ..Plan::default()
         };
         self.write(now, plan, |t, ctx| origins::import(t, ctx, origins.clone())).await
@@ -198,6 +199,7 @@ impl PostgresStore {
         plan.hints = Hints { batch: claim.count as u64, ..Hints::default() };
         plan.only = claim.lister.as_ref().map(|lister| lister.id().0);
         plan.fetch = vec![
+            Unknown::Key(keys::META, b"visit".to_vec()),
             Unknown::Key(keys::SWEEP, Vec::new()),
             Unknown::Range(keys::STALE_DUE, Vec::new(), None),
             Unknown::Key(keys::OWNER_ID, digest128(claim.owner.as_bytes()).to_vec()),
@@ -249,7 +251,12 @@ impl VisitStore for PostgresStore {
 
     async fn stats(&self, origins: &[OriginKey]) -> Result<Vec<Option<VisitStats>>> {
         let fetch = of_keys(origins);
-        self.read(origins::NO_TIME, fetch, |t, ctx| explain::statistics(t, ctx, origins)).await
+        let known = self.glance(&fetch, |t, ctx| explain::statistics(t, ctx, origins)).await;
+        match known {
+            Ok(Some(known)) => Ok(known),
+            // Of an origin that is not there, or has another URL now, or whose connection was lost.
+            _ => self.read(origins::NO_TIME, fetch, |t, ctx| explain::statistics(t, ctx, origins)).await,
+        }
     }
 
     async fn explain(&self, origin: &OriginKey, now: Timestamp) -> Result<Option<Explanation>> {

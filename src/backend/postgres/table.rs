@@ -16,8 +16,12 @@ macro_rules! table {
             pub(super) const TABLE: &str = $name;
             pub(super) const COLUMNS: &[&str] = &[$(stringify!($column)),*];
 
+            /// From a row that begins with these columns: to look each of them up by its name would take
+            /// longer than all the rest.
             pub(super) fn read(row: &tokio_postgres::Row) -> Result<Self, tokio_postgres::Error> {
-                Ok(Self { $($column: row.try_get(stringify!($column))?,)* })
+                let mut places = 0..;
+                let mut next = || places.next().unwrap_or_default();
+                Ok(Self { $($column: row.try_get(next())?,)* })
             }
 
             /// Its values, in the order of the columns.

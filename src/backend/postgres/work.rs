@@ -9,7 +9,7 @@ use super::fetch::{self, Hints};
 use super::known::{Draft, Known, Unknown};
 use super::save::{self, Collision, Writes};
 use super::sql::{collided, failed, lost};
-use super::{PostgresStore, claim, seen};
+use super::{PostgresStore, claim, learn, seen};
 use crate::backend::engine::ctx::Ctx;
 use crate::backend::engine::kv::{KvRead, KvTxn};
 use crate::backend::engine::{AT_ONCE, keys, origins, sweep};
@@ -21,7 +21,7 @@ const ATTEMPTS: u32 = 12;
 
 /// Every statement of a transaction finds its rows by an index, whatever the statistics say: those of
 /// an empty table made a plan that reads all of it.
-const PLANS: &str = "set local enable_seqscan = off; set local enable_hashjoin = off; \
+pub(super) const PLANS: &str = "set local enable_seqscan = off; set local enable_hashjoin = off; \
                      set local enable_mergejoin = off; set local jit = off";
 
 /// What a transaction is for.
@@ -53,8 +53,6 @@ pub(super) struct Plan {
     pub(super) only: Option<uuid::Uuid>,
     /// What will be asked for.
     pub(super) fetch: Vec<Unknown>,
-    /// How many numbers of a sequence will be given, where that is known.
-    pub(super) reserve: Option<(&'static [u8], u64)>,
     pub(super) hints: Hints,
     /// Whether leases are of no interest.
     pub(super) no_leases: bool,
@@ -218,7 +216,7 @@ impl PostgresStore {
         let mut client = self.client().await?;
         let tx = client.transaction().await.map_err(|e| failed("beginning a transaction", e))?;
         let db = Db { tx: &tx, schema: &self.schema };
-        let sweeps = self.prepare(&db, plan).await?;
+        let (sweeps, listers) = self.prepare(&db, plan).await?;
         let mut known = Known::new();
         let (result, writes) = loop {
             known.no_leases = plan.no_leases;
@@ -242,10 +240,8 @@ impl PostgresStore {
                     hints.positions = positions;
                 }
             }
-            fetch::all(&db, &mut known, &hints, plan.fetch.clone()).await?;
-            if let Some((sequence, n)) = plan.reserve {
-                fetch::reserve(&db, &mut known, sequence, n).await?;
-            }
+            let wanted = plan.fetch.iter().chain(&listers).cloned().collect();
+            fetch::all(&db, &mut known, &hints, wanted).await?;
             let (result, mut writes) = self.until_known(&db, &mut known, &hints, (now, sweeps), f).await?;
             if plan.kind == Kind::Rehearsal {
                 tx.rollback().await.map_err(|e| failed("taking back a rehearsal", e))?;
@@ -279,8 +275,8 @@ impl PostgresStore {
     }
 
     /// Takes locks, each in a statement of its own: what comes after sees what others did before. Tells
-    /// whether this one is to place again what no new fact renews.
-    async fn prepare(&self, db: &Db<'_>, plan: &Plan) -> Result<bool> {
+    /// whether this one is to place again what no new fact renews, and the listers that are meant.
+    async fn prepare(&self, db: &Db<'_>, plan: &Plan) -> Result<(bool, Vec<Unknown>)> {
         db.tx.batch_execute(PLANS).await.map_err(|e| failed("preparing a transaction", e))?;
         let mut listers = plan.listers.clone();
         if let Some(run) = plan.run {
@@ -298,19 +294,21 @@ impl PostgresStore {
             db.row("select pg_advisory_xact_lock($1)", &[&lock]).await?;
         }
         if plan.sets {
-            for id in listers {
+            for id in &listers {
                 let sql = "select id from {s}.lister where uuid = $1";
-                for row in db.rows(sql, &[&id]).await? {
+                for row in db.rows(sql, &[id]).await? {
                     let number = row.try_get(0).map_err(|e| failed("reading listers", e))?;
                     seen::put_all_together(db, number).await?;
                 }
             }
         }
+        let listers =
+            listers.iter().map(|id| Unknown::Key(keys::LISTER_ID, id.as_bytes().to_vec())).collect();
         if plan.claim.is_none() {
-            return Ok(false);
+            return Ok((false, listers));
         }
         let row = db.row("select pg_try_advisory_xact_lock($1)", &[&self.lock("sweep", "")]).await?;
-        row.try_get(0).map_err(|e| failed("taking a lock", e))
+        Ok((row.try_get(0).map_err(|e| failed("taking a lock", e))?, listers))
     }
 
     /// The lister of a run. It never changes, and so is remembered.
@@ -413,6 +411,26 @@ impl PostgresStore {
                 return Ok(result?);
             }
         }
+    }
+
+    /// As [`PostgresStore::read`], in one round trip, of origins by their keys. None where more is needed.
+    pub(super) async fn glance<R: Send>(
+        &self,
+        fetch: &[Unknown],
+        f: impl Fn(&dyn KvRead, &mut Ctx<'_>) -> Result<R> + Send + Sync,
+    ) -> Result<Option<R>> {
+        let range = |what: &Unknown| match what {
+            Unknown::Range(_, from, to) => Some((from.clone(), to.clone())),
+            _ => None,
+        };
+        let client = self.client().await?;
+        let ranges = fetch.iter().filter_map(range).collect();
+        let Some(known) = learn::find_at_once(&client, &self.schema, ranges).await? else { return Ok(None) };
+        drop(client);
+        let draft = Draft::new(&known);
+        let result =
+            Ctx::new(&draft, &self.options, origins::NO_TIME).and_then(|mut ctx| f(&draft, &mut ctx));
+        if draft.unknown().is_empty() { result.map(Some) } else { Ok(None) }
     }
 
     pub(super) async fn client(&self) -> Result<deadpool_postgres::Client> {

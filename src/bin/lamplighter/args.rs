@@ -57,7 +57,8 @@ pub(crate) enum Command {
     Replay(ReplayArgs),
     /// What has been listed.
     Origins(OriginsArgs),
-    /// Brings origins, and what is known of their visits, from JSON lines.
+    /// Brings origins, and what is known of their visits, from JSON lines, or from a database of
+    /// swh-scheduler.
     Import(ImportArgs),
     /// Claims the next visits.
     Next(NextArgs),
@@ -200,9 +201,13 @@ pub(crate) struct OriginsArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ImportArgs {
     /// JSON lines {lister, instance, url, visit_type, last_update?, first_seen?, visits?}; - for
-    /// standard input.
-    #[arg(value_name = "FILE.jsonl")]
+    /// standard input. Or swh, for a database.
+    #[arg(value_name = "FILE.jsonl|swh")]
     pub(crate) file: PathBuf,
+    /// The address of a database of swh-scheduler 3.6, which is only read: listers with their state,
+    /// listed origins and statistics of visits. Goes on where it was broken off.
+    #[arg(value_name = "DSN")]
+    pub(crate) dsn: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -1,22 +1,31 @@
-//! `import`: origins from elsewhere, as JSON lines.
+//! `import`: origins from elsewhere, as JSON lines or from another scheduler's database.
 
 use std::fs::File;
 use std::io::BufReader;
 
+use lamplighter::backend::swh::{self, SwhError, SwhImported};
 use lamplighter::backend::{Imported, ImportedOrigin};
 use lamplighter::model::check_origin_url;
 use serde_json::json;
 
 use crate::args::ImportArgs;
 use crate::context::Context;
-use crate::failure::{Done, Failure, Result};
+use crate::failure::{Done, Failure, Result, chain};
 use crate::lines::{BATCH, Lines, parse};
 use crate::output::{count, note};
 
 /// Bad lines that are told one by one.
 const TOLD: usize = 20;
 
+/// Progress is told after so many origins.
+const TOLD_EVERY: u64 = 100_000;
+
 pub(crate) async fn import(args: &ImportArgs, context: &mut Context) -> Result<Done> {
+    match (&args.dsn, args.file.to_str()) {
+        (Some(dsn), Some("swh")) => return import_swh(dsn, context).await,
+        (Some(_), _) => return Err(Failure::usage("a database's address goes with swh: import swh DSN")),
+        (None, _) => {}
+    }
     let name = args.file.display().to_string();
     let cannot = |e: std::io::Error| Failure::usage(format!("{name} cannot be read: {e}"));
     let mut lines = if args.file.as_os_str() == "-" {
@@ -78,6 +87,52 @@ pub(crate) async fn import(args: &ImportArgs, context: &mut Context) -> Result<D
         ))?;
     }
     Ok(Done::whole_if(refused == 0))
+}
+
+/// Brings everything of another scheduler's database.
+async fn import_swh(dsn: &str, context: &mut Context) -> Result<Done> {
+    let store = context.store().await?;
+    let mut told = 0;
+    let mut tell = |so_far: &SwhImported| {
+        if so_far.origins >= told + TOLD_EVERY {
+            told = so_far.origins;
+            note(format!("{} so far", count(told, "origin")));
+        }
+    };
+    let imported = swh::import(dsn, &*store, &*context.clock, &mut tell).await.map_err(|e| match e {
+        SwhError::Store(e) => Failure::from(e),
+        e => Failure::Usage(format!(
+            "{}; what was read until then is kept, and the same command goes on",
+            chain(&e)
+        )),
+    })?;
+    for missing in &imported.missing {
+        note(format!("not everything of {missing}"));
+    }
+    if context.json {
+        let counts = imported.imported;
+        context.out.json(&json!({
+            "listers": imported.listers,
+            "origins": imported.origins,
+            "new": counts.new,
+            "changed": counts.changed,
+            "unchanged": counts.unchanged,
+            "refused": counts.refused,
+            "missing": imported.missing,
+        }))?;
+    } else {
+        let counts = imported.imported;
+        context.out.line(format!(
+            "{}, {}: {} new, {} changed, {} unchanged, {} refused",
+            count(imported.listers, "lister"),
+            count(imported.origins, "origin"),
+            counts.new,
+            counts.changed,
+            counts.unchanged,
+            counts.refused
+        ))?;
+    }
+    Ok(Done::whole_if(imported.missing.is_empty()))
 }
 
 /// The origin on a line.

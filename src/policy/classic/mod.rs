@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Cooldowns, Facts, Gates, Lane, LaneSpec, Memo, Placement, Policy, Reason, Shared};
+use super::{Cooldowns, Facts, Gates, Lane, LaneSpec, Memo, Placement, Policy, Queued, Reason, Shared};
 use crate::model::{Disabled, Outcome, Timestamp};
 
 pub use order::{Order, UnknownOrder};
@@ -187,6 +187,17 @@ impl Policy for Classic {
             let reason = format!("{STRIKES} visits in a row ended {}", status.as_str());
             facts.disabled_by_failures = Some(Disabled::new(outcome.at, reason));
             facts.memo.count = 0;
+        }
+    }
+
+    fn adopt(&self, facts: &mut Facts, queued: &Queued, shared: &mut Shared) {
+        let failed = facts.visits.last_status.is_some_and(|status| !status.archived_something());
+        facts.memo.count = if failed { queued.equal.min(STRIKES - 1) } else { 0 };
+        if self.has(Order::OriginsWithoutLastUpdate) {
+            (facts.memo.at, facts.memo.step) = queue::place_of(queued);
+            if queued.reached > position(shared) {
+                shared.kept = json!({ "position": queued.reached });
+            }
         }
     }
 

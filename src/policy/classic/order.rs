@@ -87,7 +87,8 @@ impl Order {
             Self::OriginsWithoutLastUpdate => match (facts.last_update, facts.memo.at) {
                 (Some(_), _) => None,
                 (None, 0) => Some((BEFORE_ALL_DATES + first_seen, "no date, not yet queued".to_owned())),
-                (None, at) => Some((at, format!("no date, queued at {at}"))),
+                // Places are seconds, ranks microseconds: what keeps ranks apart is less than a second.
+                (None, at) => Some((at.saturating_mul(1_000_000), format!("no date, queued at {at}"))),
             },
             Self::FirstVisitsAfterListing => {
                 let waits = visits.last_visit.is_none() || visits.last_visit < facts.last_finished;

@@ -3,7 +3,7 @@
 
 use crate::model::Outcome;
 use crate::policy::facts::unit;
-use crate::policy::{Facts, Memo};
+use crate::policy::{Facts, Memo, Queued};
 
 /// Steps are kept relative to the one that origins begin with.
 const FIRST: i32 = 4;
@@ -25,6 +25,13 @@ pub(super) fn step(before: &Facts, outcome: &Outcome, position: i64) -> Memo {
     let seconds = (days(step + FIRST) * 86_400.0 * jitter).round() as i64;
     let from = if at == 0 { position } else { at };
     Memo { at: from.saturating_add(seconds), step, count }
+}
+
+/// Where an origin of the incumbent's queue is, and its step. Zero is the place of one that was never
+/// queued.
+pub(super) fn place_of(queued: &Queued) -> (i64, i32) {
+    let at = queued.at.map_or(0, |at| at.max(1));
+    (at, queued.step.clamp(0, LAST) - FIRST)
 }
 
 /// The length of a step in days.

@@ -90,6 +90,7 @@ fn visited(name: &str, last: Timestamp) -> ImportedOrigin {
         last_successful: Some(last),
         status: Some(VisitStatus::Successful),
         last_snapshot: None,
+        ..ImportedVisits::default()
     });
     origin
 }

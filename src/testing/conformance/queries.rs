@@ -143,6 +143,7 @@ where
         last_successful: Some(at(-7)),
         status: Some(VisitStatus::Failed),
         last_snapshot: Some("s1".to_owned()),
+        ..ImportedVisits::default()
     });
     let plain = ImportedOrigin::new(&lister(), url("b"), VisitType::git());
     let refused = ImportedOrigin::new(&lister(), "git@forge.example:c.git", VisitType::git());
@@ -169,6 +170,7 @@ where
             last_successful: Some(at(hour)),
             status: Some(VisitStatus::Successful),
             last_snapshot: Some(snapshot.to_owned()),
+            ..ImportedVisits::default()
         });
         vec![newer]
     };
@@ -247,6 +249,7 @@ async fn metrics_count_by_lister_and_type<B: SchedulerBackend>(store: &B) {
             last_successful: Some(at(-30)),
             status: Some(VisitStatus::Successful),
             last_snapshot: None,
+            ..ImportedVisits::default()
         });
         origin
     };

@@ -142,6 +142,9 @@ create table {s}.listing (
   primary key (origin, place)
 );
 create index listing_lister on {s}.listing (lister);
+-- Few are gone, and people ask for the newest of them.
+create index origin_gone on {s}.origin (gone_at) where gone_at is not null;
+create index listing_gone on {s}.listing (gone_at) where gone_at is not null;
 
 -- Visits under way.
 create table {s}.lease (
@@ -250,7 +253,7 @@ create function {s}.maybe(flags int, shift int) returns bool language sql immuta
 
 -- What each lister says of an origin. A listing without news does not write `last_seen`.
 create view {s}.lamplighter_origins as
-  select l.name as lister, l.instance, o.url, t.name as visit_type, said.first_seen, said.last_seen,
+  select o.id as visit, l.name as lister, l.instance, o.url, t.name as visit_type, said.first_seen, said.last_seen,
     said.last_update, said.flags & 1 = 1 as enabled,
     {s}.maybe(said.flags, 1) as is_fork, {s}.maybe(said.flags, 3) as archived,
     {s}.maybe(said.flags, 6) as mirror, {s}.maybe(said.flags, 8) as empty,

@@ -1,0 +1,163 @@
+//! Learns rows: visit types, and origins with all that their listers say of them.
+
+use std::collections::HashMap;
+
+use tokio_postgres::Row;
+use tokio_postgres::types::ToSql;
+
+use super::db::{Db, Schema};
+use super::known::Known;
+use super::origin::{self, Origin, Other};
+use super::rows::Type;
+use super::sql::{self, Version, signed};
+use super::table::of;
+use super::work::PLANS;
+use crate::backend::Result;
+use crate::backend::engine::keys::{self, K};
+use crate::backend::engine::rows::{OriginRow, encode};
+
+/// What [`learn_types`] reads.
+pub(super) fn types_sql() -> String {
+    format!("select {} from {{s}}.visit_type t", of("t", Type::COLUMNS))
+}
+
+/// Learns all visit types, as [`types`] does.
+pub(super) fn learn_types(known: &mut Known, rows: Vec<Row>) -> Result<bool> {
+    let mut settled = true;
+    for row in rows {
+        let row = Type::read(&row).map_err(|e| sql::failed("reading visit types", e))?;
+        settled &= row.replace_from.is_none();
+        let key = K::new().u16(row.id.cast_unsigned()).to_vec();
+        known.put(keys::TYPE, key, Some(encode(&row.row())?));
+    }
+    known.whole(keys::TYPE, Vec::new(), None);
+    Ok(settled)
+}
+
+/// What [`learn`] reads of origins.
+pub(super) fn origin_columns() -> String {
+    format!("{}, o.xmin", of("o", Origin::COLUMNS))
+}
+
+type Found = Vec<(u64, OriginRow)>;
+
+/// Learns origins, with all that further listers say of them.
+pub(super) async fn learn(db: &Db<'_>, known: &mut Known, rows: Vec<Row>) -> Result<Found> {
+    let (mut found, shared) = first_listings(known, rows)?;
+    if !shared.is_empty() {
+        let sql = format!(
+            "select {} from {{s}}.listing l where origin = any($1) order by origin, place",
+            of("l", Other::COLUMNS)
+        );
+        further_listings(&mut found, db.rows(&sql, &[&shared]).await?)?;
+    }
+    keep(known, &found)?;
+    Ok(found)
+}
+
+/// What rows say of origins, and those of them that further listers list.
+fn first_listings(known: &mut Known, rows: Vec<Row>) -> Result<(Found, Vec<i64>)> {
+    let failed = |e| sql::failed("reading origins", e);
+    let mut found = Vec::with_capacity(rows.len());
+    let mut shared = Vec::new();
+    for row in rows {
+        let Version(version) = row.try_get(Origin::COLUMNS.len()).map_err(failed)?;
+        let flat = Origin::read(&row).map_err(failed)?;
+        let id = flat.id.cast_unsigned();
+        known.versions.insert((keys::ORIGIN, id), version);
+        if flat.others > 0 {
+            shared.push(flat.id);
+        }
+        let key = flat.key.map(|digest| (digest, flat.twin));
+        known.found_by.insert(id, key);
+        if let Some((digest, _)) = key {
+            let key = K::new().u64(digest.cast_unsigned()).u64(id).to_vec();
+            known.put(keys::ORIGIN_KEY, key, Some(Vec::new()));
+        }
+        found.push((id, origin::row(flat)?));
+    }
+    Ok((found, shared))
+}
+
+/// Adds what further listers say.
+fn further_listings(found: &mut Found, rows: Vec<Row>) -> Result<()> {
+    let places: HashMap<u64, usize> = found.iter().enumerate().map(|(at, (id, _))| (*id, at)).collect();
+    for row in rows {
+        let other = Other::read(&row).map_err(|e| sql::failed("reading origins", e))?;
+        let at = places.get(&other.origin.cast_unsigned());
+        if let Some((_, row)) = at.and_then(|at| found.get_mut(*at)) {
+            row.listings.push(origin::listing(other)?);
+        }
+    }
+    Ok(())
+}
+
+fn keep(known: &mut Known, found: &Found) -> Result<()> {
+    for (id, row) in found {
+        known.put(keys::ORIGIN, keys::of_u64(*id).to_vec(), Some(encode(row)?));
+    }
+    Ok(())
+}
+
+/// Origins by the digests of their keys: a range for each.
+pub(super) async fn find(
+    db: &Db<'_>,
+    known: &mut Known,
+    wanted: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+) -> Result<()> {
+    let rows = db.rows(&find_sql(), &[&digests(&wanted)]).await?;
+    learn(db, known, rows).await?;
+    for (from, to) in wanted {
+        known.whole(keys::ORIGIN_KEY, from, to);
+    }
+    Ok(())
+}
+
+fn digests(ranges: &[(Vec<u8>, Option<Vec<u8>>)]) -> Vec<i64> {
+    ranges.iter().map(|(from, _)| signed(keys::first_u64(from))).collect()
+}
+
+fn find_sql() -> String {
+    format!("select {} from {{s}}.origin o where o.key = any($1)", origin_columns())
+}
+
+/// Origins by their digests in one round trip, with the visit types: nothing is waited for before the
+/// next statement is sent. None where that did not work, and is to be done step by step.
+pub(super) async fn find_at_once(
+    client: &deadpool_postgres::Client,
+    schema: &Schema,
+    wanted: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+) -> Result<Option<Known>> {
+    let others = format!(
+        "select {} from {{s}}.origin o join {{s}}.listing l on l.origin = o.id
+         where o.key = any($1) and o.others > 0 order by l.origin, l.place",
+        of("l", Other::COLUMNS)
+    );
+    let prepared = async |sql: String| {
+        let sql = schema.sql(&sql);
+        client.prepare_cached(&sql).await.map_err(|e| sql::failed("preparing a statement", e))
+    };
+    let types = prepared(types_sql()).await?;
+    let (origins, others) = (prepared(find_sql()).await?, prepared(others).await?);
+    let digests = digests(&wanted);
+    let (digests, begin): ([&(dyn ToSql + Sync); 1], _) = ([&digests], format!("{SNAPSHOT}; {PLANS}"));
+    let answers = futures::join!(
+        client.batch_execute(&begin),
+        client.query(&types, &[]),
+        client.query(&origins, &digests),
+        client.query(&others, &digests),
+        client.batch_execute("commit"),
+    );
+    let (Ok(()), Ok(types), Ok(rows), Ok(others), Ok(())) = answers else { return Ok(None) };
+    let mut known = Known::new();
+    learn_types(&mut known, types)?;
+    let (mut found, _) = first_listings(&mut known, rows)?;
+    further_listings(&mut found, others)?;
+    keep(&mut known, &found)?;
+    for (from, to) in wanted {
+        known.whole(keys::ORIGIN_KEY, from, to);
+    }
+    Ok(Some(known))
+}
+
+const SNAPSHOT: &str = "begin isolation level repeatable read read only";
