@@ -54,20 +54,22 @@
 //! - an empty page is no error, and a broken body is one: `bitbucket_an_empty_page_is_no_error`,
 //!   `bitbucket_a_broken_body_is_an_error_with_its_place`
 
+mod answers;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use self::answers::{Access, Answer, Repository, ServerAnswer, cloud_origin, server_origin};
 use super::scope::{Instance, Scope};
-use super::web::best_clone;
 use super::{on_the_same_host, under};
 use crate::lister::{
     Arguments, ConfigError, Coverage, Entry, Fact, Failure, Incremental, Lister, ListerError, Mode, Page,
     PageSource, Parameter, ParameterKind, Recovery, RunInfo, Source, base_url, query_param, utc_date,
 };
-use crate::model::{NewOrigin, Timestamp, VisitType};
+use crate::model::Timestamp;
 use crate::transport::{Auth, Request, Response};
 
 const CLOUD: &str = "https://api.bitbucket.org/";
@@ -158,109 +160,6 @@ pub struct BitbucketState {
     /// Of each workspace the latest update.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub workspaces: BTreeMap<String, Timestamp>,
-}
-
-#[derive(Deserialize)]
-struct Answer<T> {
-    values: Option<Vec<T>>,
-    next: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Access {
-    slug: Option<String>,
-    workspace: Option<Workspace>,
-}
-
-#[derive(Deserialize)]
-struct Workspace {
-    slug: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Repository {
-    uuid: Option<String>,
-    is_private: Option<bool>,
-    scm: Option<String>,
-    updated_on: Option<String>,
-    created_on: Option<String>,
-    links: Option<Links>,
-    #[serde(default)]
-    parent: Parentage,
-}
-
-/// Whether a repository is a fork.
-#[derive(Default, Deserialize)]
-#[serde(from = "Option<Parent>")]
-enum Parentage {
-    /// Absent: it was not asked for.
-    #[default]
-    Unknown,
-    /// Null: it is none.
-    Own,
-    /// Of this one, where it is named.
-    Fork(Option<String>),
-}
-
-impl From<Option<Parent>> for Parentage {
-    fn from(parent: Option<Parent>) -> Self {
-        parent.map_or(Self::Own, |parent| Self::Fork(parent.full_name))
-    }
-}
-
-#[derive(Deserialize)]
-struct Parent {
-    full_name: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Links {
-    #[serde(default)]
-    clone: Vec<Link>,
-}
-
-#[derive(Deserialize)]
-struct Link {
-    href: Option<String>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ServerAnswer {
-    values: Vec<ServerRepository>,
-    is_last_page: Option<bool>,
-    next_page_start: Option<u64>,
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ServerRepository {
-    id: Option<u64>,
-    slug: Option<String>,
-    scm_id: Option<String>,
-    public: Option<bool>,
-    archived: Option<bool>,
-    origin: Option<Box<ServerRepository>>,
-    links: Option<Links>,
-}
-
-/// The address that anybody may clone from.
-fn address(links: Option<&Links>) -> Option<String> {
-    let bare = |href: &String| {
-        let mut url = Url::parse(href).ok()?;
-        url.set_username("").ok()?;
-        url.set_password(None).ok()?;
-        Some(url.to_string())
-    };
-    let all: Vec<String> =
-        links?.clone.iter().filter_map(|link| link.href.as_ref()).filter_map(bare).collect();
-    best_clone(&all).map(str::to_owned)
-}
-
-/// How it is visited; or why it is not.
-fn kind(scm: Option<&str>) -> Result<VisitType, String> {
-    let scm = scm.unwrap_or("git");
-    VisitType::new(scm).map_err(|e| e.to_string())
 }
 
 impl Bitbucket {
@@ -453,71 +352,6 @@ impl Bitbucket {
         }
         Ok(())
     }
-}
-
-fn cloud_origin(repository: &Repository, page: &mut Page<BitbucketCursor>) -> Result<(), ListerError> {
-    let label = || repository.uuid.clone().unwrap_or_else(|| "a repository".to_owned());
-    let Some(url) = address(repository.links.as_ref()) else {
-        page.skip(label(), "has no address that anybody may clone from");
-        return Ok(());
-    };
-    let kind = match kind(repository.scm.as_deref()) {
-        Ok(kind) => kind,
-        Err(why) => {
-            page.skip(url, why);
-            return Ok(());
-        }
-    };
-    let updated = repository.updated_on.as_deref().and_then(|date| {
-        let read = utc_date(date);
-        if read.is_none() {
-            page.skip(format!("the date of {url}"), format!("{date:?} is no date"));
-        }
-        read
-    });
-    let mut origin = NewOrigin::new(url, kind)
-        .with_last_update(updated)
-        .with_fork(match repository.parent {
-            Parentage::Unknown => None,
-            Parentage::Own => Some(false),
-            Parentage::Fork(_) => Some(true),
-        })
-        .with_enabled(repository.is_private != Some(true));
-    if let Some(uuid) = &repository.uuid {
-        origin = origin.with_forge_id(uuid);
-    }
-    if let Parentage::Fork(Some(name)) = &repository.parent {
-        origin = origin.with_forked_from(format!("https://bitbucket.org/{name}.git"));
-    }
-    page.origin(origin)
-}
-
-fn server_origin(repository: &ServerRepository, page: &mut Page<BitbucketCursor>) -> Result<(), ListerError> {
-    let label = || repository.slug.clone().unwrap_or_else(|| format!("repository {:?}", repository.id));
-    let Some(url) = address(repository.links.as_ref()) else {
-        page.skip(label(), "has no address that anybody may clone from");
-        return Ok(());
-    };
-    let kind = match kind(repository.scm_id.as_deref()) {
-        Ok(kind) => kind,
-        Err(why) => {
-            page.skip(label(), why);
-            return Ok(());
-        }
-    };
-    let mut origin = NewOrigin::new(url, kind)
-        .with_archived(repository.archived)
-        .with_enabled(repository.public != Some(false));
-    if let Some(parent) = &repository.origin {
-        origin = origin.with_fork(true);
-        if let Some(from) = address(parent.links.as_ref()) {
-            origin = origin.with_forked_from(from);
-        }
-    }
-    if let Some(id) = repository.id {
-        origin = origin.with_forge_id(id);
-    }
-    page.origin(origin)
 }
 
 impl Lister for Bitbucket {
