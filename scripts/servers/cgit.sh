@@ -20,6 +20,8 @@ fail() {
     exit 1
 }
 
+. "$(dirname "$0")/lib.sh"
+
 [ $# -eq 2 ] || fail "usage: cgit.sh DIR PORT"
 case $2 in '' | *[!0-9]*) fail "PORT must be a number, not '$2'" ;; esac
 mkdir -p "$1" || fail "cannot make the directory $1"
@@ -150,22 +152,10 @@ server.pid-file = "$dir/lighttpd.pid"
 }
 EOF
 
-if curl -s -o /dev/null --max-time 2 "http://127.0.0.1:$port/"; then
-    fail "something answers on port $port already"
-fi
+port_is_free
 PATH=$PATH:/usr/sbin
 lighttpd -D -f "$dir/lighttpd.conf" &
 server=$!
-trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; exit 0' INT TERM HUP
-trap 'kill "$server" 2>/dev/null || true' EXIT
-
-tries=0
-until curl -sf -o "$dir/index.html" --max-time 5 "$url"; do
-    kill -0 "$server" 2>/dev/null || fail "lighttpd ended at once: $(tail -n 3 "$dir/lighttpd.log" 2>/dev/null)"
-    tries=$((tries + 1))
-    [ $tries -lt 100 ] || fail "the index did not answer: $(tail -n 3 "$dir/lighttpd.log")"
-    sleep 0.1
-done
-grep -q "summary='repository list'" "$dir/index.html" || fail "the index is not cgit's: see $dir/index.html"
+until_ready cgit "$dir/lighttpd.log" "$url" "summary='repository list'"
 echo "ready $url"
 wait "$server"

@@ -18,6 +18,8 @@ fail() {
     exit 1
 }
 
+. "$(dirname "$0")/lib.sh"
+
 [ $# -eq 2 ] || fail "usage: fossil.sh DIR PORT"
 case $2 in '' | *[!0-9]*) fail "PORT must be a number, not '$2'" ;; esac
 mkdir -p "$1" || fail "cannot make the directory $1"
@@ -72,21 +74,9 @@ mv "$dir/repositories.new" "$dir/repositories"
 # ---- the server ---------------------------------------------------------------------------------
 
 url=http://127.0.0.1:$port/
-if curl -s -o /dev/null --max-time 2 "$url"; then
-    fail "something answers on port $port already"
-fi
+port_is_free
 fossil server --repolist --localhost --port "$port" "$dir/fossil" >"$dir/server.log" 2>&1 &
 server=$!
-trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; exit 0' INT TERM HUP
-trap 'kill "$server" 2>/dev/null || true' EXIT
-
-tries=0
-until curl -sf -o "$dir/index.html" --max-time 5 "$url"; do
-    kill -0 "$server" 2>/dev/null || fail "fossil ended at once: $(tail -n 3 "$dir/server.log" 2>/dev/null)"
-    tries=$((tries + 1))
-    [ $tries -lt 100 ] || fail "the list did not answer: $(tail -n 3 "$dir/server.log")"
-    sleep 0.1
-done
-grep -q '<title>Repository List</title>' "$dir/index.html" || fail "the list is not Fossil's: see $dir/index.html"
+until_ready fossil "$dir/server.log" "$url" '<title>Repository List</title>'
 echo "ready $url"
 wait "$server"

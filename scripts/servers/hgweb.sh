@@ -19,6 +19,8 @@ fail() {
     exit 1
 }
 
+. "$(dirname "$0")/lib.sh"
+
 [ $# -eq 2 ] || fail "usage: hgweb.sh DIR PORT"
 case $2 in '' | *[!0-9]*) fail "PORT must be a number, not '$2'" ;; esac
 mkdir -p "$1" || fail "cannot make the directory $1"
@@ -98,9 +100,7 @@ collapse = true
 baseurl = $url
 EOF
 
-if curl -s -o /dev/null --max-time 2 "$url"; then
-    fail "something answers on port $port already"
-fi
+port_is_free
 # As behind a web server. hgweb 6 takes names beyond ASCII only from an environment as CGI gives it.
 python=$("$hg" debuginstall -T '{pythonexe}')
 "$python" - "$dir/hgweb.conf" "$port" >"$dir/serve.log" 2>&1 <<'EOF' &
@@ -125,17 +125,7 @@ old = util.versiontuple(n=2)[0] < 7
 make_server("127.0.0.1", int(sys.argv[2]), as_cgi if old else application).serve_forever()
 EOF
 server=$!
-trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; exit 0' INT TERM HUP
-trap 'kill "$server" 2>/dev/null || true' EXIT
-
-tries=0
-until curl -sf -o "$dir/index.html" --max-time 5 "$url"; do
-    kill -0 "$server" 2>/dev/null || fail "hgweb ended at once: $(tail -n 3 "$dir/serve.log" 2>/dev/null)"
-    tries=$((tries + 1))
-    [ $tries -lt 100 ] || fail "the index did not answer: $(tail -n 3 "$dir/serve.log")"
-    sleep 0.1
-done
-grep -q 'href="?sort=name"' "$dir/index.html" || fail "the index is not hgweb's: see $dir/index.html"
+until_ready hgweb "$dir/serve.log" "$url" 'href="?sort=name"'
 curl -sf -o /dev/null --max-time 5 "$url%C3%BCn%C3%AF/" || fail "names beyond ASCII are not found by this hgweb"
 echo "ready $url"
 wait "$server"
