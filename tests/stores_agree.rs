@@ -34,7 +34,7 @@ use serde_json::json;
 use server::Schemas;
 
 /// Tried where `LAMPLIGHTER_SEQUENCES` does not say how many.
-const SEQUENCES: u64 = 50;
+const SEQUENCES: u64 = 20;
 const LISTERS: u64 = 3;
 const URLS: u64 = 8;
 const HOUR: Duration = Duration::from_secs(3600);

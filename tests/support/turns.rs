@@ -1,6 +1,6 @@
-//! Connections that count turns: how often something was sent after an answer had come. Nothing is read
-//! while something is being sent, so that the beginning of an answer to a long question is no answer to
-//! its end. For tests with one thread: only there is all sent that is there to send.
+//! Connections that count turns: how often something was sent after an answer had come. What is read
+//! while something is being sent is no answer: to a long question's end its beginning's is none. For
+//! tests with one thread: only there is all sent that is there to send.
 #![allow(clippy::expect_used, reason = "a test may fail")]
 
 use std::future::Future;
@@ -47,14 +47,9 @@ impl AsyncRead for Counted {
         cx: &mut Context<'_>,
         to: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.sending {
-            // Sending goes on right after this, and then reading.
-            cx.waker().wake_by_ref();
-            return Poll::Pending;
-        }
         let before = to.filled().len();
         let read = Pin::new(&mut self.inner).poll_read(cx, to);
-        if to.filled().len() > before {
+        if !self.sending && to.filled().len() > before {
             self.counting.0.1.store(true, Ordering::SeqCst);
         }
         read
