@@ -56,7 +56,6 @@ laws!(debian_obeys_the_laws, "fixtures/debian/basic");
 laws!(debian_with_missing_forms_obeys_the_laws, "fixtures/debian/gone");
 laws!(hex_obeys_the_laws, "fixtures/hex/basic");
 laws!(pubdev_obeys_the_laws, "fixtures/pubdev/basic");
-laws!(golang_obeys_the_laws, "fixtures/golang/basic");
 laws!(hackage_obeys_the_laws, "fixtures/hackage/basic");
 laws!(puppet_obeys_the_laws, "fixtures/puppet/basic");
 laws!(bower_obeys_the_laws, "fixtures/bower/basic", single_file);

@@ -25,7 +25,6 @@ pub mod gitlab;
 pub mod gitweb;
 #[cfg(feature = "compression")]
 pub mod gnu;
-pub mod golang;
 #[cfg(feature = "compression")]
 pub mod grokmirror;
 pub mod hackage;
@@ -78,7 +77,6 @@ pub use gitlab::GitLab;
 pub use gitweb::Gitweb;
 #[cfg(feature = "compression")]
 pub use gnu::Gnu;
-pub use golang::Golang;
 #[cfg(feature = "compression")]
 pub use grokmirror::Grokmirror;
 pub use hackage::Hackage;
@@ -137,7 +135,6 @@ pub(crate) fn entries() -> Vec<Entry> {
         gitweb::entry(),
         #[cfg(feature = "compression")]
         gnu::entry(),
-        golang::entry(),
         #[cfg(feature = "compression")]
         grokmirror::entry(),
         hackage::entry(),

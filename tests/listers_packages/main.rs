@@ -12,7 +12,6 @@ mod dlang;
 mod elm;
 #[cfg(feature = "compression")]
 mod gnu;
-mod golang;
 mod hackage;
 mod hex;
 mod npm;
