@@ -18,6 +18,7 @@ pub(crate) struct HtmlPage {
     /// Whether one of the texts is in it that a whole page has near its end. The parser closes what
     /// was left open, so its tree does not tell a cut page from a whole one.
     pub(crate) ended: bool,
+    ends: &'static [&'static str],
     len: usize,
 }
 
@@ -27,7 +28,7 @@ impl HtmlPage {
     /// # Errors
     /// [`super::ListerErrorKind::Parse`] when it is longer or deeper than any real page,
     /// [`super::ListerErrorKind::Io`] when a spooled body cannot be read.
-    pub(crate) fn read(response: &Response, ends: &[&str]) -> Result<Self, ListerError> {
+    pub(crate) fn read(response: &Response, ends: &'static [&'static str]) -> Result<Self, ListerError> {
         let len = response.body.len();
         if len > LARGEST {
             return Err(ListerError::parse(format!("a page of {len} bytes, over {LARGEST}")));
@@ -37,7 +38,22 @@ impl HtmlPage {
             return Err(ListerError::parse(format!("a page with over {DEEPEST} elements in one another")));
         }
         let ended = ends.iter().any(|end| contains(&text, end));
-        Ok(Self { tree: Html::parse_document(&text), ended, len: text.len() })
+        Ok(Self { tree: Html::parse_document(&text), ended, ends, len: text.len() })
+    }
+
+    /// A page that may have been cut is no end of anything.
+    ///
+    /// # Errors
+    /// [`super::ListerErrorKind::Parse`] naming `what` it is, where it has none of its ends.
+    pub(crate) fn check_whole(&self, what: &str) -> Result<(), ListerError> {
+        if self.ended {
+            return Ok(());
+        }
+        let missing = match self.ends {
+            [end] => format!("no {end}"),
+            ends => format!("neither {}", ends.join(" nor ")),
+        };
+        Err(ListerError::parse(format!("{what} is cut: {missing} in {}", self.called())))
     }
 
     /// The elements that a selector finds, in the page's order.

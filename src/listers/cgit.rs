@@ -188,7 +188,7 @@ impl CGit {
                 html.called()
             )));
         }
-        whole(&html, "the index")?;
+        html.check_whole("the index")?;
         let (mut rows, mut used) = (0_usize, 0_usize);
         let mut why_not = String::new();
         for row in rows_of(&html)? {
@@ -222,7 +222,7 @@ impl CGit {
         let Some(web) = row.href.as_deref().and_then(|href| web_url(&response.url, href)) else {
             return Ok(Some("has no link to a page".to_owned()));
         };
-        if !same_host(&web, &response.url) && !same_host(&web, &self.url) {
+        if !web::is_of_site(&web, response, &self.url) {
             return Ok(Some(format!("leads to another host ({})", location(&web))));
         }
         let updated = row.date.as_deref().and_then(date);
@@ -304,7 +304,7 @@ fn read_repo(
             html.called()
         )));
     }
-    whole(&html, "the repository's page")?;
+    html.check_whole("the repository's page")?;
     if in_table.is_empty()
         && !hop
         && let Some(summary) = summary_tab(&html, &response.url)?
@@ -399,14 +399,6 @@ fn hrefs(html: &HtmlPage, css: &str) -> Result<Vec<String>, ListerError> {
     let links = selector(css)?;
     let found = html.all(&links).filter_map(|e| e.attr("href")).map(|h| escaped(h.trim()));
     Ok(found.filter(|h| !h.is_empty()).collect())
-}
-
-/// A page that may have been cut is no end of anything.
-fn whole(html: &HtmlPage, what: &str) -> Result<(), ListerError> {
-    if html.ended {
-        return Ok(());
-    }
-    Err(ListerError::parse(format!("{what} is cut: neither {} is in {}", ENDS.join(" nor "), html.called())))
 }
 
 /// Clone links, those that cgit cut put together. It takes a setting for several links with spaces

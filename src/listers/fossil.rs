@@ -36,7 +36,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
-use super::{location, same_host, web};
+use super::{location, web};
 use crate::lister::html::{HtmlPage, selector, text};
 use crate::lister::{
     Arguments, ConfigError, Entry, Lister, ListerError, Page, PageSource, Parameter, ParameterKind, RunInfo,
@@ -138,12 +138,8 @@ impl Lister for Fossil {
                 html.called()
             )));
         }
-        if !html.ended {
-            return Err(ListerError::parse(format!("the list is cut: no </html> in {}", html.called())));
-        }
-        let bases = selector("base[href]")?;
-        let base = html.all(&bases).find_map(|base| base.attr("href"));
-        let base = base.and_then(|href| response.url.join(href).ok()).unwrap_or_else(|| response.url.clone());
+        html.check_whole("the list")?;
+        let base = web::base_of(&html, &response.url)?;
         let date = response.headers.get("date").and_then(|date| date.to_str().ok()).and_then(mail_date);
         let (row, first, link) = (selector("tbody tr")?, selector("td")?, selector("a[href]")?);
         let age = selector("td[data-sortkey]")?;
@@ -161,7 +157,7 @@ impl Lister for Fossil {
                 page.skip(label, "has no link to a repository");
                 continue;
             };
-            if !same_host(&url, &response.url) && !same_host(&url, &self.url) {
+            if !web::is_of_site(&url, &response, &self.url) {
                 page.skip(label, format!("leads to another host ({})", location(&url)));
                 continue;
             }

@@ -54,7 +54,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::scope::{Instance, Scope};
-use super::{location, same_host, under, web};
+use super::{location, under, web};
 use crate::lister::html::{HtmlPage, selector, text};
 use crate::lister::xml::{Step, Xml};
 use crate::lister::{
@@ -190,8 +190,8 @@ impl Gitweb {
                 html.called()
             )));
         }
-        whole(&html, "the index")?;
-        let base = base_of(&html, &response.url)?;
+        html.check_whole("the index")?;
+        let base = web::base_of(&html, &response.url)?;
         let (row, list, link) =
             (selector("table.project_list tr")?, selector("td a.list[href]")?, selector("td a[href]")?);
         let age = selector("td[class^='age'], td.noage")?;
@@ -200,7 +200,7 @@ impl Gitweb {
             if let Some(forks) =
                 row.select(&link).filter_map(|a| a.attr("href")).find(|href| is_of(href, "forks"))
                 && let Some(url) = page_url(&base, forks)
-                && (same_host(&url, &response.url) || same_host(&url, &self.url))
+                && web::is_of_site(&url, response, &self.url)
             {
                 page.follow(GitwebCursor::Forks { url });
             }
@@ -212,7 +212,7 @@ impl Gitweb {
                 page.skip(label, "has no link to a page");
                 continue;
             };
-            if !same_host(&url, &response.url) && !same_host(&url, &self.url) {
+            if !web::is_of_site(&url, response, &self.url) {
                 page.skip(label, format!("leads to another host ({})", location(&url)));
                 continue;
             }
@@ -280,10 +280,7 @@ impl Gitweb {
             let Step::Open(_) = step else { continue };
             let Some(page_of) = xml.attribute("htmlUrl").map(str::to_owned) else { continue };
             match page_url(&response.url, &page_of) {
-                Some(url)
-                    if url != response.url
-                        && (same_host(&url, &self.url) || same_host(&url, &response.url)) =>
-                {
+                Some(url) if url != response.url && web::is_of_site(&url, response, &self.url) => {
                     page.follow(repo_of(url));
                 }
                 _ => page.skip(page_of, "is no page of this site"),
@@ -307,7 +304,7 @@ impl Gitweb {
                 html.called()
             )));
         }
-        whole(&html, "the repository's page")?;
+        html.check_whole("the repository's page")?;
         let written: Vec<String> = html
             .all(&row)
             .filter_map(|row| row.select(&cell).last().map(|cell| cell.text().collect::<String>()))
@@ -362,26 +359,11 @@ fn repo_of(url: Url) -> GitwebCursor {
     GitwebCursor::Repo { url, project, empty: None, fork: false }
 }
 
-/// A page that may have been cut is no end of anything.
-fn whole(html: &HtmlPage, what: &str) -> Result<(), ListerError> {
-    if html.ended {
-        return Ok(());
-    }
-    Err(ListerError::parse(format!("{what} is cut: no </html> in {}", html.called())))
-}
-
 /// A link made absolute. Slashes stay as they are: before a query they mean another page.
 fn page_url(base: &Url, href: &str) -> Option<Url> {
     let mut url = base.join(href.trim()).ok()?;
     url.set_fragment(None);
     matches!(url.scheme(), "http" | "https").then_some(url)
-}
-
-/// What the links of a page are relative to.
-fn base_of(html: &HtmlPage, url: &Url) -> Result<Url, ListerError> {
-    let selector = selector("base[href]")?;
-    let base = html.all(&selector).find_map(|base| base.attr("href"));
-    Ok(base.and_then(|href| url.join(href).ok()).unwrap_or_else(|| url.clone()))
 }
 
 /// A parameter of a gitweb's address, where these are parted by semicolons.

@@ -196,9 +196,7 @@ impl HgWeb {
                 html.called()
             )));
         }
-        if !html.ended {
-            return Err(ListerError::parse(format!("the index is cut: no </html> in {}", html.called())));
-        }
+        html.check_whole("the index")?;
         let (row, link) = (selector("table tr")?, selector("a[href]")?);
         let found: Vec<Found> = html.all(&row).filter_map(|row| read_row(row, &link)).collect();
         self.take(found, response, page, |url| HgWebCursor::Html { url })
@@ -251,7 +249,7 @@ impl HgWeb {
         url.set_fragment(None);
         // The style that a page was asked for in goes into all its links.
         url.set_query(None);
-        if !same_host(&url, &response.url) && !same_host(&url, &self.url) {
+        if !web::is_of_site(&url, response, &self.url) {
             return Err(format!("leads to another host ({})", location(&url)));
         }
         if directory {

@@ -40,7 +40,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::web::{best_clone, web_url};
-use super::{location, same_host, web};
+use super::{location, web};
 use crate::lister::html::{HtmlPage, selector, text};
 use crate::lister::{
     Arguments, ConfigError, Entry, Failure, Lister, ListerError, Page, PageSource, Parameter, ParameterKind,
@@ -107,7 +107,7 @@ impl Stagit {
                 html.called()
             )));
         }
-        whole(&html, "the index")?;
+        html.check_whole("the index")?;
         let (row, link, cell) = (selector(rows)?, selector(links)?, selector("td")?);
         let base = folder(&response.url);
         let (mut all, mut used) = (0_usize, 0_usize);
@@ -119,7 +119,7 @@ impl Stagit {
                 page.skip(label, "has no link to a page");
                 continue;
             };
-            if !same_host(&url, &response.url) && !same_host(&url, &self.url) {
+            if !web::is_of_site(&url, response, &self.url) {
                 page.skip(label, format!("leads to another host ({})", location(&url)));
                 continue;
             }
@@ -153,20 +153,12 @@ fn repository(
             html.called()
         )));
     }
-    whole(&html, "the repository's page")?;
+    html.check_whole("the repository's page")?;
     match best_clone(&cloned) {
         Some(clone) => page.origin(NewOrigin::new(clone, VisitType::git()).with_last_update(updated))?,
         None => page.skip(url, "its page names no address to clone from"),
     }
     Ok(())
-}
-
-/// A page that may have been cut is no end of anything.
-fn whole(html: &HtmlPage, what: &str) -> Result<(), ListerError> {
-    if html.ended {
-        return Ok(());
-    }
-    Err(ListerError::parse(format!("{what} is cut: no </html> in {}", html.called())))
 }
 
 /// What the links of an index are relative to: the index is a folder, also where its address has

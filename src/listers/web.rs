@@ -4,9 +4,13 @@ use url::Url;
 
 #[cfg(feature = "html")]
 use super::same_host;
+#[cfg(feature = "html")]
+use crate::lister::ListerError;
+#[cfg(feature = "html")]
+use crate::lister::html::{HtmlPage, selector};
 use crate::model::check_origin_url;
 #[cfg(feature = "html")]
-use crate::transport::Request;
+use crate::transport::{Request, Response};
 
 /// The link that anybody can clone from, the safest first.
 pub(super) fn best_clone(urls: &[String]) -> Option<&str> {
@@ -26,6 +30,20 @@ pub(super) fn best_clone(urls: &[String]) -> Option<&str> {
 pub(super) fn get(url: &Url, base: &Url, accept: &'static str) -> Request {
     let request = Request::get(url.clone()).with_header("accept", accept);
     if url.scheme() == base.scheme() && same_host(url, base) { request.configured() } else { request }
+}
+
+/// Whether a link of a page stays on the site at `base`, or where that answered from.
+#[cfg(feature = "html")]
+pub(super) fn is_of_site(url: &Url, page: &Response, base: &Url) -> bool {
+    same_host(url, &page.url) || same_host(url, base)
+}
+
+/// What the links of a page are relative to, where it may say so itself.
+#[cfg(feature = "html")]
+pub(super) fn base_of(html: &HtmlPage, url: &Url) -> Result<Url, ListerError> {
+    let selector = selector("base[href]")?;
+    let base = html.all(&selector).find_map(|base| base.attr("href"));
+    Ok(base.and_then(|href| url.join(href).ok()).unwrap_or_else(|| url.clone()))
 }
 
 /// A link made absolute, as pages are told apart: without a fragment or slashes at its end.
