@@ -151,7 +151,7 @@ pub fn query_param(url: &Url, key: &str) -> Option<String> {
 /// Sixteen bytes of SHA-256, in hex: a fingerprint of what an index says of an item.
 #[must_use]
 pub fn fingerprint(of: impl AsRef<[u8]>) -> String {
-    format!("{:032x}", u128::from_be_bytes(crate::model::digest128(of.as_ref())))
+    crate::model::hex(&crate::model::digest128(of.as_ref()))
 }
 
 /// Reads a date given as seconds since the epoch, in a number or a string, whole or with a fraction.

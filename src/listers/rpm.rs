@@ -46,7 +46,6 @@
 //! - its parameters: `rpm_takes_its_repositories`
 
 use std::collections::HashSet;
-use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read};
 use std::sync::Arc;
 
@@ -62,7 +61,7 @@ use crate::lister::{
     Arguments, ConfigError, Entry, Failure, Lister, ListerError, ListerErrorKind, Page, PageSource,
     Parameter, ParameterKind, Recovery, RunInfo, Source,
 };
-use crate::model::{Artifact, NewOrigin, Timestamp, VisitType};
+use crate::model::{Artifact, NewOrigin, Timestamp, VisitType, hex};
 use crate::transport::{Body, Request, Response};
 
 /// Tags by which distributions mark the release of a package, before a number.
@@ -438,12 +437,7 @@ fn digest<D: Digest>(body: &Body) -> std::io::Result<String> {
     loop {
         let piece = reader.fill_buf()?;
         if piece.is_empty() {
-            let mut text = String::new();
-            for byte in hasher.finalize() {
-                // Into a text it cannot fail.
-                let _ = write!(text, "{byte:02x}");
-            }
-            return Ok(text);
+            return Ok(hex(&hasher.finalize()));
         }
         hasher.update(piece);
         let read = piece.len();

@@ -5,6 +5,8 @@ mod origin;
 mod time;
 mod visit;
 
+use std::fmt::Write as _;
+
 use sha2::Digest;
 
 pub use lister::{ListerId, ListerKey, ListerRecord};
@@ -21,6 +23,16 @@ pub type JsonObject = serde_json::Map<String, serde_json::Value>;
 /// The first sixteen bytes of SHA-256: long enough that nobody finds two texts with the same one.
 pub(crate) fn digest128(of: &[u8]) -> [u8; 16] {
     half(sha2::Sha256::new_with_prefix(of))
+}
+
+/// Bytes in hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(2 * bytes.len());
+    for byte in bytes {
+        // Writing into a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }
 
 /// [`digest128`] of texts, one behind the other.

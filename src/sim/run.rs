@@ -1,7 +1,6 @@
 //! The loop: listings, claims and outcomes through a store's own traits, under a clock of its own.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
@@ -12,7 +11,7 @@ use super::measure::{Measure, Point};
 use super::rng::Rng;
 use super::world::{DAY, World, WorldOrigin};
 use crate::backend::{BackendError, Claim, OriginStore, RunStore, VisitStore};
-use crate::model::{Outcome, VisitStatus, VisitType};
+use crate::model::{Outcome, VisitStatus, VisitType, hex};
 
 /// History known before the start is at most so many days old, less one.
 const OLDEST: f64 = 1500.0;
@@ -376,11 +375,7 @@ impl<'w> Run<'w> {
         }
         #[allow(clippy::cast_precision_loss, reason = "counts of visits")]
         let share = |n: u64| if all.all() == 0 { 0.0 } else { n as f64 / all.all() as f64 };
-        let mut sequence = String::with_capacity(64);
-        for byte in self.sequence.finalize() {
-            // Writing into a string cannot fail.
-            let _ = write!(sequence, "{byte:02x}");
-        }
+        let sequence = hex(&self.sequence.finalize());
         Report {
             fresh: figures.fresh,
             age: figures.age,

@@ -9,7 +9,7 @@ use super::table::{CrateTable, Versions, each_row};
 use super::{Crates, CratesCursor};
 use crate::lister::archive::{Member, each_member};
 use crate::lister::{ListerError, Page};
-use crate::model::{NewOrigin, Timestamp, VisitType};
+use crate::model::{NewOrigin, Timestamp, VisitType, hex};
 use crate::transport::Body;
 
 const WHAT: &str = "db-dump.tar.gz";
@@ -315,13 +315,4 @@ fn sha256(text: &str) -> Option<[u8; 32]> {
         *byte = u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()?;
     }
     Some(sum)
-}
-
-fn hex(sum: &[u8; 32]) -> String {
-    use std::fmt::Write;
-    sum.iter().fold(String::with_capacity(64), |mut text, byte| {
-        // Writing into a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
