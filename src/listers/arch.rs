@@ -50,6 +50,7 @@ use std::io::Read;
 use std::sync::Arc;
 
 use chrono::NaiveDateTime;
+use percent_encoding::percent_decode_str;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use url::Url;
@@ -317,7 +318,7 @@ impl Arch {
         let (mut artifacts, mut metadata) = (Vec::new(), Vec::new());
         for link in html.all(&selector("a[href]")?) {
             let href = link.attr("href").unwrap_or_default();
-            let name = percent_decoded(href);
+            let name = file_name(href);
             if !name.ends_with(".tar.xz") && !name.ends_with(".tar.zst") {
                 continue;
             }
@@ -422,21 +423,9 @@ impl Flavour {
 }
 
 /// A link as the name of a file.
-fn percent_decoded(href: &str) -> String {
+fn file_name(href: &str) -> String {
     let path = href.split(['?', '#']).next().unwrap_or_default();
-    let (mut bytes, mut rest) = (Vec::with_capacity(path.len()), path);
-    while let Some((before, after)) = rest.split_once('%') {
-        bytes.extend_from_slice(before.as_bytes());
-        if let Some(byte) = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            bytes.push(byte);
-            rest = after.get(2..).unwrap_or_default();
-        } else {
-            bytes.push(b'%');
-            rest = after;
-        }
-    }
-    bytes.extend_from_slice(rest.as_bytes());
-    let name = String::from_utf8_lossy(&bytes).into_owned();
+    let name = percent_decode_str(path).decode_utf8_lossy();
     name.strip_prefix("./").unwrap_or(&name).to_owned()
 }
 

@@ -302,25 +302,7 @@ fn pairs(query: &str) -> Pairs {
 
 /// The bytes that a piece of a path stands for: clients differ in what they escape.
 fn percent_decoded(text: &str) -> Vec<u8> {
-    let mut decoded = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((&first, after)) = rest.split_first() {
-        rest = after;
-        let escaped = after
-            .split_first_chunk::<2>()
-            .filter(|(hex, _)| first == b'%' && hex.iter().all(u8::is_ascii_hexdigit))
-            .and_then(|(hex, after)| {
-                let hex = std::str::from_utf8(hex).ok()?;
-                Some((u8::from_str_radix(hex, 16).ok()?, after))
-            });
-        if let Some((byte, after)) = escaped {
-            decoded.push(byte);
-            rest = after;
-        } else {
-            decoded.push(first);
-        }
-    }
-    decoded
+    percent_encoding::percent_decode_str(text).collect()
 }
 
 /// An XML-RPC call as method and parameters: tags and texts in order, without what may be written
