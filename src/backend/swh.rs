@@ -191,14 +191,14 @@ pub async fn import(
     let mut imported = SwhImported::default();
     let mut places = Vec::new();
     for lister in theirs.listers().await? {
-        let before = imported.clone();
+        let before = imported.origins;
         let mut note = |place: &Place, page: Imported| {
             imported.imported.add(page);
-            imported.origins = before.origins + place.read;
+            imported.origins = before + place.read;
             told(&imported);
         };
         let place = one_lister(&theirs, &lister, &queues, (store, clock), &mut note).await?;
-        imported.origins = before.origins + place.read;
+        imported.origins = before + place.read;
         imported.listers += 1;
         places.push((lister, place));
     }
@@ -228,7 +228,7 @@ async fn one_lister(
     (store, clock): (&dyn SchedulerBackend, &dyn Clock),
     note: &mut (dyn FnMut(&Place, Imported) + Send),
 ) -> Result<Place> {
-    let mut plan = RunPlan::new(lister.key.clone(), Mode::Incremental, vec![cursor(&Place::default())]);
+    let mut plan = RunPlan::new(lister.key.clone(), Mode::Incremental, vec![json!(Place::default())]);
     let from = json!({ "import": OWNER, "lister": lister.id.to_string() });
     plan.parameters = from.as_object().cloned().unwrap_or_default();
     let mut begun = store.begin_run(plan.clone(), clock.now()).await?;
@@ -283,10 +283,6 @@ async fn one_page(
     Ok((place, more, imported))
 }
 
-fn cursor(place: &Place) -> Value {
-    json!(place)
-}
-
 /// Commits that a page was stored.
 async fn commit(
     store: &dyn SchedulerBackend,
@@ -296,7 +292,7 @@ async fn commit(
     now: Timestamp,
 ) -> Result<()> {
     let mut batch = PageBatch::default();
-    batch.follows.extend(next.map(|next| Follow::new(cursor(next), FollowKind::Follow)));
+    batch.follows.extend(next.map(|next| Follow::new(json!(next), FollowKind::Follow)));
     let digest = digest128(pending.cursor.to_string().as_bytes());
     let end = CursorEnd::Done(PageDigest::new(digest, Some(digest)));
     store.commit_page(PageCommit::new(run, pending.ticket, batch, Some(end)), now).await?;

@@ -11,9 +11,9 @@ use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn};
 use super::parts;
 use super::place::{
-    absorb, create, edit_wishes, facts, lease, load, must_load, observe, place, stats, unqueue, will_load,
+    absorb, create, edit_wishes, facts, lease, load, must_load, observe, occupy, place, stats, will_load,
 };
-use super::rows::{LeaseRow, ListerRow, Listing, OriginRow, encode, to_json};
+use super::rows::{LeaseRow, ListerRow, Listing, OriginRow, to_json};
 use super::seen::LastSeen;
 use super::sets::{self, Additions, Chunk};
 use crate::backend::{
@@ -313,10 +313,8 @@ fn lend(t: &mut dyn KvTxn, ctx: &Ctx<'_>, id: u64, row: &OriginRow, visit: &Unde
         return Ok(false);
     }
     let owner = owner_number(t, &visit.owner)?;
-    let row_of = LeaseRow { token: next(t, "visit")?, owner, since: visit.since, until: visit.until };
-    unqueue(t, id, row)?;
-    t.put(keys::LEASE, &keys::of_u64(id), &encode(&row_of)?)?;
-    t.put(keys::DEADLINE, &keys::deadline(visit.until.as_micros(), id), &[])?;
+    let to = LeaseRow { token: next(t, "visit")?, owner, since: visit.since, until: visit.until };
+    occupy(t, id, row, &to)?;
     Ok(true)
 }
 

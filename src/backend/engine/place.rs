@@ -88,6 +88,13 @@ pub(crate) fn lease(t: &dyn KvRead, id: u64) -> Result<Option<LeaseRow>> {
     t.get(keys::LEASE, &keys::of_u64(id))?.map(|bytes| decode(&bytes)).transpose()
 }
 
+/// Takes an origin out of the queue for whoever visits it.
+pub(crate) fn occupy(t: &mut dyn KvTxn, id: u64, row: &OriginRow, to: &LeaseRow) -> Result<()> {
+    unqueue(t, id, row)?;
+    t.put(keys::LEASE, &keys::of_u64(id), &encode(to)?)?;
+    t.put(keys::DEADLINE, &keys::deadline(to.until.as_micros(), id), &[])
+}
+
 /// What a policy is told of an origin.
 pub(crate) fn facts(t: &dyn KvRead, ctx: &mut Ctx<'_>, id: u64, row: &OriginRow) -> Result<Facts> {
     let kind = ctx.kind(row.visit_type)?;

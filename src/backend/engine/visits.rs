@@ -12,7 +12,7 @@ use super::origins::lister_key;
 use super::pace;
 use super::parts;
 use super::place::{
-    absorb, admit, enqueue, facts, key_of, lease, load, must_load, place, place_back, unqueue, will_load,
+    absorb, admit, enqueue, facts, key_of, lease, load, must_load, occupy, place, place_back, will_load,
 };
 use super::rows::{LeaseRow, OriginRow, decode, encode, to_json};
 use super::sweep::{AT_ONCE, refresh};
@@ -48,10 +48,7 @@ pub(crate) fn claim(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, claim: &Claim) -> Resu
     let mut learnt = Vec::with_capacity(taken.len());
     let mut visits = Vec::with_capacity(taken.len());
     for (token, taken) in (first..).zip(taken) {
-        let row = LeaseRow { token, owner, since: ctx.now, until };
-        unqueue(t, taken.id, &taken.row)?;
-        t.put(keys::LEASE, &keys::of_u64(taken.id), &encode(&row)?)?;
-        t.put(keys::DEADLINE, &keys::deadline(until.as_micros(), taken.id), &[])?;
+        occupy(t, taken.id, &taken.row, &LeaseRow { token, owner, since: ctx.now, until })?;
         visits.push(visit(t, ctx, &taken, claim, VisitToken(token), Some(until))?);
         if taken.lane.is_policy() {
             let value = policy.value(&taken.facts, &shared, ctx.now);

@@ -15,6 +15,21 @@ use crate::backend::engine::rows::{LeaseRow, encode};
 use crate::model::Timestamp;
 use crate::policy::Lane;
 
+/// A rank, or the time when waiting ends, and an origin.
+type Bound = (i64, i64);
+
+/// Between what a range of keys is that begin with `slot` bytes for where they are queued.
+fn bounds(from: &[u8], to: Option<&[u8]>, slot: usize) -> (Bound, Bound) {
+    let (name, low) = from.split_at_checked(slot).unwrap_or((from, &[]));
+    let read = |bytes: &[u8]| {
+        let mut parts = Parts(bytes);
+        (parts.i64(), signed(parts.u64()))
+    };
+    let high = to.and_then(|to| to.strip_prefix(name));
+    let low = if low.is_empty() { (i64::MIN, 0) } else { read(low) };
+    (low, high.map_or((i64::MAX, i64::MAX), read))
+}
+
 /// A stretch of a lane, without what is under way.
 pub(super) async fn queue(
     db: &Db<'_>,
@@ -27,18 +42,10 @@ pub(super) async fn queue(
     let mut parts = Parts(&from);
     let (visit_type, lane) = (parts.u16(), parts.u8());
     let slot = origin::slot(visit_type, lane);
-    let mut low = (i64::MIN, 0);
-    if from.len() > 3 {
-        low = (parts.i64(), signed(parts.u64()));
-    }
+    let (mut low, high) = bounds(&from, to.as_deref(), 3);
     let at_head = low == (i64::MIN, 0) && !hints.positions.contains_key(&slot);
     if let Some(position) = hints.positions.get(&slot) {
         low = low.max(*position);
-    }
-    let mut high = (i64::MAX, i64::MAX);
-    if let Some(to) = to.as_deref().filter(|to| to.starts_with(from.get(..3).unwrap_or_default())) {
-        let mut parts = Parts(to.get(3..).unwrap_or_default());
-        high = (parts.i64(), signed(parts.u64()));
     }
     let columns = origin_columns();
     // The indexes are partial: a plan made without knowing the slot must see that they apply.
@@ -88,14 +95,8 @@ pub(super) async fn waiting(
     to: Option<Vec<u8>>,
 ) -> Result<()> {
     let limit = next_size(known, keys::WAIT, AT_FIRST);
-    let mut parts = Parts(&from);
-    let visit_type = parts.u16();
-    let low = if from.len() > 2 { (parts.i64(), signed(parts.u64())) } else { (i64::MIN, 0) };
-    let mut high = (i64::MAX, i64::MAX);
-    if let Some(to) = to.as_deref().filter(|to| to.len() > 2 && to.get(..2) == from.get(..2)) {
-        let mut parts = Parts(to.get(2..).unwrap_or_default());
-        high = (parts.i64(), signed(parts.u64()));
-    }
+    let visit_type = Parts(&from).u16();
+    let (low, high) = bounds(&from, to.as_deref(), 2);
     let sql = format!(
         "select {} from {{s}}.origin o
          where o.slot = $1 and o.slot >= 0 and (o.rank, o.id) >= ($2, $3) and (o.rank, o.id) < ($4, $5)
