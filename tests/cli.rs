@@ -250,6 +250,38 @@ fn a_dry_run_tells_limits_and_pages_and_masks_secrets() {
 }
 
 #[test]
+fn a_listing_in_shards_lists_what_a_chain_does() {
+    let room = TempDir::new().unwrap();
+    let forge = Loopback::start(|asked| {
+        let url = url::Url::parse("http://forge.example").unwrap().join(&asked.target).unwrap();
+        let (_, since) = url.query_pairs().find(|(name, _)| name == "since").unwrap();
+        let since: u64 = since.parse().unwrap();
+        let of = |id: u64| json!({"id": id, "html_url": format!("https://forge.example/r{id}")});
+        let page: Vec<_> = (since + 1..=950).take(100).map(of).collect();
+        let answer = LoopbackAnswer::json(&page.clone().into());
+        let host = asked.headers["host"].to_str().unwrap();
+        let next = format!("<http://{host}/repositories?since={}>; rel=\"next\"", since + 100);
+        if since + 100 < 950 { answer.with_header("link", &next) } else { answer }
+    })
+    .unwrap();
+    let url = format!("url={}", forge.url("/"));
+    let output = run(room.path(), &["list", "github", &url, "--shards", "3", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+    let told = lines(&output).remove(0);
+    // The last page of a shard may show some of the next one's: those are seen twice.
+    assert_eq!((&told["new"], &told["changed"], &told["outcome"]), (&json!(950), &json!(0), &json!("complete")));
+    assert_eq!(lines(&run(room.path(), &["origins", "--json"])).len(), 950);
+    let log = forge.log();
+    // The greatest of 950 ids is between nothing and 1024: thirds of what the search saw.
+    let begun: Vec<&str> = log.iter().map(|asked| asked.target.as_str()).collect();
+    assert!(begun.iter().filter(|target| !target.ends_with("00&per_page=100")).count() > 2, "{begun:?}");
+
+    let refused = run(room.path(), &["list", "cgit", &url, "--shards", "3"]);
+    assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
+    assert!(said(&refused).contains("no ranges") && said(&refused).contains("--shards"), "{}", said(&refused));
+}
+
+#[test]
 fn a_recording_replays_to_the_same_origins() {
     let room = TempDir::new().unwrap();
     let forge = pagure(2, |_| None);

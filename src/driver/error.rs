@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::backend::{BackendError, BackendErrorKind};
 use crate::lister::ListerError;
+use crate::model::ListerKey;
 
 /// What kind of failure ended a run without an outcome.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -17,6 +18,8 @@ pub enum RunErrorKind {
     Lister,
     /// The thread that read a page is gone.
     Reader,
+    /// Shards were asked for, and what is listed has no ranges that could be listed beside each other.
+    Shards,
 }
 
 /// A run that has no outcome, and why.
@@ -29,6 +32,11 @@ pub struct RunError {
 impl RunError {
     pub(crate) fn reader(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
         Self { kind: RunErrorKind::Reader, source: source.into() }
+    }
+
+    pub(crate) fn no_shards(lister: &ListerKey) -> Self {
+        let source = format!("{lister} has no ranges that could be listed beside each other");
+        Self { kind: RunErrorKind::Shards, source: source.into() }
     }
 
     /// Its kind.
@@ -51,6 +59,7 @@ impl fmt::Display for RunError {
             RunErrorKind::TakenOver => "the run was taken over",
             RunErrorKind::Lister => "the run cannot begin or end with what is stored",
             RunErrorKind::Reader => "the run stopped at a failure of a reader",
+            RunErrorKind::Shards => "there are no shards",
         })
     }
 }

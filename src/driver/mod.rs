@@ -117,7 +117,8 @@ impl Driver {
     ///
     /// # Errors
     /// [`RunErrorKind::Store`] when the store fails, [`RunErrorKind::TakenOver`] when somebody else
-    /// has begun the same run, [`RunErrorKind::Lister`] when the stored state cannot be read.
+    /// has begun the same run, [`RunErrorKind::Lister`] when the stored state cannot be read,
+    /// [`RunErrorKind::Shards`] when shards are asked for of a lister that has none.
     /// Whatever was committed is kept. A forge's failures are no errors: they are in the report.
     pub async fn run(&self, source: Arc<dyn PageSource>, options: RunOptions) -> Result<RunReport, RunError> {
         let key = source.key();
@@ -179,7 +180,12 @@ impl Driver {
         let start = match (&state, mode) {
             (Some(state), Mode::Incremental) => source.resume(state, &info)?,
             (_, Mode::Gaps) => Vec::new(),
-            _ => source.start(&info)?,
+            _ => match options.shards {
+                None => source.start(&info)?,
+                Some(shards) => source
+                    .start_in_shards(&info, shards)?
+                    .ok_or_else(|| RunError::no_shards(&source.key()))?,
+            },
         };
         let mut plan = RunPlan::new(source.key(), mode, start);
         plan.parameters.clone_from(&options.parameters);

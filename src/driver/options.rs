@@ -1,5 +1,6 @@
 //! How a run is to be run.
 
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use crate::backend::Prune;
@@ -35,6 +36,9 @@ pub struct RunOptions {
     pub parameters: JsonObject,
     /// Commit a spooled page for each so many origins.
     pub flush_at: usize,
+    /// List in so many ranges beside each other, where everything is listed. A run that is continued
+    /// keeps its ranges, and one that asks for what is new has none.
+    pub shards: Option<NonZeroU32>,
 }
 
 impl Default for RunOptions {
@@ -51,6 +55,7 @@ impl Default for RunOptions {
             filters: Filters::default(),
             parameters: JsonObject::new(),
             flush_at: 1000,
+            shards: None,
         }
     }
 }
@@ -88,6 +93,14 @@ impl RunOptions {
     #[must_use]
     pub fn with_concurrency(mut self, concurrency: usize) -> Self {
         self.concurrency = concurrency;
+        self
+    }
+
+    /// A listing of everything in so many ranges beside each other. Concurrency says how many pages are
+    /// under way at a time.
+    #[must_use]
+    pub fn with_shards(mut self, shards: impl Into<Option<NonZeroU32>>) -> Self {
+        self.shards = shards.into();
         self
     }
 

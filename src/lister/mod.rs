@@ -62,6 +62,8 @@ mod source;
 #[cfg(all(feature = "xml", any(feature = "html", feature = "compression")))]
 pub(crate) mod xml;
 
+use std::num::NonZeroU32;
+
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -177,6 +179,14 @@ pub trait Lister: Send + Sync + 'static {
 
     /// The first cursors of a full listing.
     fn start(&self, run: &RunInfo) -> Vec<Self::Cursor>;
+
+    /// The first cursors of a full listing in so many parts that are listed beside each other, where
+    /// the forge lets one ask for ranges (of ids, say): together they list what [`Lister::start`]
+    /// does. The first may be one that finds out the ranges. `None`, the default: it has none.
+    fn start_in_shards(&self, run: &RunInfo, shards: NonZeroU32) -> Option<Vec<Self::Cursor>> {
+        let _ = (run, shards);
+        None
+    }
 
     /// The request of a cursor.
     ///

@@ -1,6 +1,7 @@
 //! The seam that the driver knows: a lister whose types are erased, or a source that is no lister.
 
 use std::marker::PhantomData;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -25,6 +26,15 @@ pub trait PageSource: Send + Sync + 'static {
     /// # Errors
     /// [`super::ListerErrorKind::Cursor`] when a cursor cannot be stored.
     fn start(&self, run: &RunInfo) -> Result<Vec<Value>, ListerError>;
+
+    /// The first cursors of a full listing in so many shards; see [`Lister::start_in_shards`].
+    ///
+    /// # Errors
+    /// [`super::ListerErrorKind::Cursor`] when a cursor cannot be stored.
+    fn start_in_shards(&self, run: &RunInfo, shards: NonZeroU32) -> Result<Option<Vec<Value>>, ListerError> {
+        let _ = (run, shards);
+        Ok(None)
+    }
 
     /// Whether it remembers anything between runs.
     fn is_incremental(&self) -> bool {
@@ -180,6 +190,14 @@ macro_rules! as_the_lister {
 
         fn start(&self, run: &RunInfo) -> Result<Vec<Value>, ListerError> {
             stored(self.lister.start(run))
+        }
+
+        fn start_in_shards(
+            &self,
+            run: &RunInfo,
+            shards: NonZeroU32,
+        ) -> Result<Option<Vec<Value>>, ListerError> {
+            self.lister.start_in_shards(run, shards).map(stored).transpose()
         }
 
         fn request(&self, cursor: &Value) -> Result<Request, ListerError> {

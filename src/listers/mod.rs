@@ -40,6 +40,7 @@ pub mod phabricator;
 mod poison;
 pub mod pubdev;
 pub mod puppet;
+mod ranges;
 #[cfg(all(feature = "compression", feature = "xml"))]
 pub mod rpm;
 mod scope;

@@ -48,12 +48,23 @@ impl Trial {
     where
         F: Fn(&Request) -> Response + Send + Sync + 'static,
     {
+        self.run_with(source, RunOptions::default().with_full(full), forge).await
+    }
+
+    pub(crate) async fn run_with<F>(
+        &mut self,
+        source: Arc<dyn PageSource>,
+        options: RunOptions,
+        forge: F,
+    ) -> Ran
+    where
+        F: Fn(&Request) -> Response + Send + Sync + 'static,
+    {
         self.day += 1;
         let clock = Arc::new(VirtualClock::new(Timestamp::from_seconds(self.day * 86_400)));
         let transport = Arc::new(Answering::new(move |r| Ok(forge(r))));
         let driver = Driver::new(Arc::clone(&self.store) as _, Arc::clone(&transport) as _, clock);
-        let options = RunOptions::default().with_concurrency(1).with_full(full);
-        let report = driver.run(source, options).await.unwrap();
+        let report = driver.run(source, options.with_concurrency(1)).await.unwrap();
         Ran { report, asked: transport.asked() }
     }
 

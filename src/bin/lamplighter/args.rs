@@ -2,6 +2,7 @@
 
 #![allow(clippy::doc_markdown, reason = "clap shows these comments on a terminal, as they are")]
 
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -152,12 +153,16 @@ pub(crate) struct ListArgs {
     /// at once.
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = at_least_one)]
     pub(crate) concurrency: usize,
+    /// List everything in so many ranges of ids beside each other, where the forge has ranges; give a
+    /// --concurrency to match. A listing of what is new has none.
+    #[arg(long, value_name = "N")]
+    pub(crate) shards: Option<NonZeroU32>,
     /// Take what a complete listing no longer names for gone. More than a fifth of all only when
     /// listings have agreed for a week, or with --prune=force.
     #[arg(long, value_name = "force", num_args = 0..=1, require_equals = true, default_missing_value = "guarded")]
     pub(crate) prune: Option<PruneArg>,
     /// Make the first request only and tell what its answer says; nothing is stored.
-    #[arg(long, conflicts_with_all = ["max_pages", "prune"])]
+    #[arg(long, conflicts_with_all = ["max_pages", "prune", "shards"])]
     pub(crate) dry_run: bool,
 }
 

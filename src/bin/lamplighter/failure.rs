@@ -93,6 +93,9 @@ impl From<BackendError> for Failure {
 
 impl From<RunError> for Failure {
     fn from(e: RunError) -> Self {
+        if e.kind() == RunErrorKind::Shards {
+            return Self::Usage(format!("{}; list it without --shards", chain(&e)));
+        }
         let next = match e.kind() {
             RunErrorKind::TakenOver => "; it goes on there",
             RunErrorKind::Lister => "",

@@ -96,7 +96,8 @@ pub(crate) async fn list(args: &ListArgs, context: &mut Context) -> Result<Done>
             Some(PruneArg::Guarded) => Prune::from(true),
             Some(PruneArg::Force) => Prune::Force,
         })
-        .with_concurrency(args.concurrency);
+        .with_concurrency(args.concurrency)
+        .with_shards(args.shards);
     let driver = Driver::new(store, transport, Arc::clone(&context.clock));
     Ok(run(driver, &asked, options, context).await?.0)
 }

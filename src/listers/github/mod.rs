@@ -16,6 +16,8 @@
 //!   with a state asks for greater ids only.
 //! - **Ranges**: `first_id` (excluded) and `last_id` (included) list a part; such a run leaves the
 //!   state alone, and says nothing of origins outside. Its last page may go beyond `last_id`.
+//! - **Shards**: a full listing in N ranges of ids beside each other, after some fifteen requests that look for
+//!   the greatest id. The last page of a range may show some of the next one's again.
 //! - **Scopes**: `org` and `user` list the public repositories of one, by `GET /orgs/NAME/repos` and
 //!   `GET /users/NAME/repos`, the oldest first, under a key of its own (`github/org=NAME`), and
 //!   without a state: a run asks for all, a request per 100. These answers say when was last pushed.
@@ -55,6 +57,9 @@
 //! - a later run asks for greater ids only: `github_resumes_after_the_last_id`
 //! - a range is bounded, marks nothing and retires nothing: `github_a_range_ends_at_its_last_id`,
 //!   `github_a_range_leaves_the_state_alone`
+//! - shards list what one chain lists, from a range each: `github_shards_list_what_a_chain_lists`,
+//!   `github_shards_are_equal_ranges`; a failed search for the greatest id loses nothing:
+//!   `github_a_failed_search_for_the_greatest_id_loses_nothing`
 //! - a refusal that is no limit names the credential: `github_a_refusal_names_the_credential`
 //! - an organization or a user is a listing of its own, by pages, without a state:
 //!   `github_lists_an_organization_or_a_user`, `github_scopes_have_a_key_of_their_own`
@@ -65,14 +70,18 @@
 //! - a body that is no list of repositories is an error with its place: `github_a_broken_body_is_an_error_with_its_place`
 
 mod search;
+mod shards;
 
 use std::collections::HashSet;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use url::Url;
 
 pub use search::Search;
+pub use shards::Split;
+use shards::{Found, Step};
 
 use super::scope::{Instance, Scope};
 use super::{location, next_link, under};
@@ -129,11 +138,14 @@ pub struct GitHubCursor {
     /// Whether it goes on behind a repository that was searched for, whose id is `since`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub behind: bool,
+    /// A search for the greatest id, up to which the listing is in shards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<Split>,
 }
 
 impl GitHubCursor {
     fn new(since: u64, last: Option<u64>, url: Option<Url>) -> Self {
-        Self { since, last, url, search: None, behind: false }
+        Self { since, last, url, search: None, behind: false, split: None }
     }
 }
 
@@ -236,6 +248,35 @@ impl GitHub {
         vec![GitHubCursor::new(self.first_id.unwrap_or(stored), self.last_id, None)]
     }
 
+    /// An answer to the search for the greatest id. Its repositories are listed by the shards.
+    fn split_on(
+        &self,
+        at: &GitHubCursor,
+        split: Split,
+        entries: &[Option<Repository>],
+        response: &Response,
+        page: &mut Page<GitHubCursor>,
+    ) -> Result<(), ListerError> {
+        let more = next_link(&self.endpoint, response)?.is_some();
+        let found = match entries.iter().flatten().map(|repository| repository.id).max() {
+            Some(id) if more => Found::More(id),
+            Some(id) => Found::Last(id),
+            None if !more && entries.is_empty() => Found::Nothing,
+            None => Found::Unknown,
+        };
+        match split.step(at.since, found, self.per_page) {
+            Step::Try(cursor) => page.follow(cursor),
+            Step::Shards { cursors, seen } => {
+                // The last shard may find nothing more, and mark nothing.
+                if seen > 0 {
+                    page.mark(&GitHubState { last_seen_id: seen });
+                }
+                cursors.into_iter().for_each(|shard| page.follow(shard));
+            }
+        }
+        Ok(())
+    }
+
     fn next(
         &self,
         at: &GitHubCursor,
@@ -276,6 +317,10 @@ impl Lister for GitHub {
         }
     }
 
+    fn start_in_shards(&self, _: &RunInfo, shards: NonZeroU32) -> Option<Vec<GitHubCursor>> {
+        (self.instance.scope().is_none() && !self.is_range()).then(|| vec![Split::start(shards)])
+    }
+
     fn request(&self, at: &GitHubCursor) -> Result<Request, ListerError> {
         let request = if let Some(url) = &at.url {
             Request::get(url.clone())
@@ -298,6 +343,9 @@ impl Lister for GitHub {
         page: &mut Page<GitHubCursor>,
     ) -> Result<(), ListerError> {
         let entries: Vec<Option<Repository>> = response.json()?;
+        if let Some(split) = at.split {
+            return self.split_on(at, split, &entries, &response, page);
+        }
         let mut highest = None;
         let mut listed = HashSet::new();
         for entry in entries {
@@ -336,6 +384,13 @@ impl Lister for GitHub {
     }
 
     fn recover(&self, at: &GitHubCursor, failure: &Failure) -> Recovery<GitHubCursor> {
+        if let Some(split) = at.split {
+            // The shards ask for all of it themselves, and say what fails.
+            return Recovery::replaced(match split.step(at.since, Found::Unknown, self.per_page) {
+                Step::Try(cursor) => vec![cursor],
+                Step::Shards { cursors, .. } => cursors,
+            });
+        }
         at.failed(failure, self.per_page)
     }
 

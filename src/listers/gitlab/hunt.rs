@@ -48,7 +48,7 @@ impl GitLabCursor {
         match self.hunt {
             Some(Hunt::Window { before, fails: true }) => Some(before.saturating_sub(self.ids(before) / 2)),
             Some(Hunt::Window { before, fails: false }) => Some(before),
-            _ => None,
+            _ => self.last.map(|last| last.saturating_add(1)),
         }
     }
 
@@ -86,7 +86,8 @@ impl GitLabCursor {
     /// What is still to be read where the listing got past a project that fails.
     pub(super) fn left_behind(&self) -> Option<Self> {
         let Some(Hunt::Past(from)) = self.hunt else { return None };
-        let window = self.hunting(from, Hunt::Window { before: self.after.saturating_add(1), fails: true });
+        let upto = self.last.map_or(self.after, |last| last.min(self.after));
+        let window = self.hunting(from, Hunt::Window { before: upto.saturating_add(1), fails: true });
         Some(Self { past: None, ..window })
     }
 

@@ -18,6 +18,8 @@
 //! - **Origins**: `http_url_to_repo`; the last update is `last_activity_at`. On a Heptapod, `vcs_type` says
 //!   whether it is `hg` or `git`; `hg_git`, Mercurial kept in Git, is `hg` for who visits it. A project that is
 //!   not public is listed, but not enabled.
+//! - **Shards**: a full listing in N ranges of ids beside each other (`id_after`, `id_before`), after a request
+//!   for the greatest id.
 //! - **Scopes**: `group` (with its subgroups, without what is only shared with it) and `user` list the
 //!   projects of one under a key of its own (`HOST/group=PATH`), without a state. These lists are in pages that
 //!   are counted; GitLab ends them at 50,000 projects.
@@ -60,12 +62,15 @@
 //! - a project that makes the forge fail costs only itself: `gitlab_a_poisoned_project_costs_only_itself`,
 //!   `gitlab_poisons_anywhere_cost_only_themselves`, `gitlab_a_poison_among_hidden_projects_is_found`
 //! - an outage is a gap after a dozen requests: `gitlab_an_outage_is_one_gap`
+//! - shards list what one chain lists, and end where they are told: `gitlab_shards_list_what_a_chain_lists`,
+//!   `gitlab_a_failed_request_for_the_greatest_id_loses_nothing`
 //! - a refusal names the credential and its scope: `gitlab_a_refusal_names_the_credential`
 //! - a body that is no list of projects is an error with its place: `gitlab_a_broken_body_is_an_error_with_its_place`
 //! - arguments are checked: `gitlab_arguments_are_checked`
 
 mod hunt;
 
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +80,7 @@ use url::Url;
 
 pub use hunt::Hunt;
 
+use super::ranges::ranges;
 use super::scope::{Instance, Scope};
 use super::{api, location, next_link, under};
 use crate::lister::{
@@ -138,6 +144,12 @@ pub struct GitLabCursor {
     /// The address of the page, where it is not said by an id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub url: Option<Url>,
+    /// The last id of a shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last: Option<u64>,
+    /// Asks for the greatest id, up to which the listing is in so many shards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub split: Option<NonZeroU32>,
 }
 
 /// What is remembered of a GitLab between runs.
@@ -300,7 +312,8 @@ impl GitLab {
         {
             let mut query = url.query_pairs_mut();
             query.append_pair("pagination", "keyset").append_pair("order_by", "id");
-            query.append_pair("sort", "asc").append_pair("per_page", &at.size(self.per_page).to_string());
+            let (sort, size) = if at.split.is_some() { ("desc", 1) } else { ("asc", at.size(self.per_page)) };
+            query.append_pair("sort", sort).append_pair("per_page", &size.to_string());
             if self.simple {
                 query.append_pair("simple", "true");
             }
@@ -409,6 +422,11 @@ impl Lister for GitLab {
         vec![GitLabCursor { url, ..GitLabCursor::default() }]
     }
 
+    fn start_in_shards(&self, _: &RunInfo, shards: NonZeroU32) -> Option<Vec<GitLabCursor>> {
+        let split = GitLabCursor { split: Some(shards), ..GitLabCursor::default() };
+        self.instance.scope().is_none().then(|| vec![split])
+    }
+
     fn request(&self, at: &GitLabCursor) -> Result<Request, ListerError> {
         let request = match &at.url {
             Some(url) => Request::get(url.clone()),
@@ -426,6 +444,15 @@ impl Lister for GitLab {
         page: &mut Page<GitLabCursor>,
     ) -> Result<(), ListerError> {
         let projects: Vec<Project> = response.json()?;
+        if let Some(shards) = at.split {
+            let greatest = projects.iter().map(|p| p.id).max().unwrap_or(0);
+            // The last shard may find nothing more, and mark nothing.
+            page.mark(&GitLabState { last_seen_id: greatest, active_until: Some(response.received_at) });
+            for (after, last) in ranges(greatest, shards, self.per_page) {
+                page.follow(GitLabCursor { after, last, ..GitLabCursor::default() });
+            }
+            return Ok(());
+        }
         let entries = projects.len() as u64;
         let highest = projects.iter().map(|p| p.id).max();
         for project in projects {
@@ -450,6 +477,10 @@ impl Lister for GitLab {
             let counted = failure.status() == Some(StatusCode::METHOD_NOT_ALLOWED);
             let note = "GitLab counts pages up to 50,000 projects only: list the subgroups one by one";
             return if counted { Recovery::gap().because(note) } else { Recovery::gap() };
+        }
+        if at.split.is_some() {
+            // One chain asks for all of it itself, and says what fails.
+            return Recovery::replaced(vec![GitLabCursor::default()]);
         }
         at.failed(failure, self.per_page)
     }

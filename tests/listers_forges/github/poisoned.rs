@@ -11,9 +11,9 @@ use crate::trial::{Ran, Trial, said};
 
 /// What the forge is like.
 #[derive(Clone, Default)]
-struct Forge {
-    ids: BTreeSet<u64>,
-    poison: BTreeSet<u64>,
+pub(super) struct Forge {
+    pub(super) ids: BTreeSet<u64>,
+    pub(super) poison: BTreeSet<u64>,
     /// Nothing can be read after this id.
     down: Option<u64>,
     /// Pages have this size, whatever is wished for.
@@ -21,15 +21,15 @@ struct Forge {
 }
 
 impl Forge {
-    fn of(ids: impl IntoIterator<Item = u64>, poison: impl IntoIterator<Item = u64>) -> Self {
+    pub(super) fn of(ids: impl IntoIterator<Item = u64>, poison: impl IntoIterator<Item = u64>) -> Self {
         Self { ids: ids.into_iter().collect(), poison: poison.into_iter().collect(), ..Self::default() }
     }
 
-    fn healed(&self) -> Self {
+    pub(super) fn healed(&self) -> Self {
         Self { poison: BTreeSet::new(), down: None, ..self.clone() }
     }
 
-    fn answer(&self, request: &Request) -> Response {
+    pub(super) fn answer(&self, request: &Request) -> Response {
         let of = |name: &str| query(request)[name].parse::<u64>().unwrap();
         let size = self.size.unwrap_or(usize::try_from(of("per_page")).unwrap());
         let after = of("since") + 1;

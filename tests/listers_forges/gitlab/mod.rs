@@ -2,6 +2,8 @@
 
 #[cfg(feature = "testing")]
 mod poisoned;
+#[cfg(feature = "testing")]
+mod shards;
 
 use http::{Method, StatusCode};
 use lamplighter::lister::{

@@ -11,7 +11,12 @@ use super::*;
 use crate::trial::{Ran, Trial, said};
 
 /// Answers as GitLab does; without `well`, nothing at all from an id on.
-fn serve(ids: &BTreeSet<u64>, poison: &BTreeSet<u64>, down: Option<u64>, request: &Request) -> Response {
+pub(super) fn serve(
+    ids: &BTreeSet<u64>,
+    poison: &BTreeSet<u64>,
+    down: Option<u64>,
+    request: &Request,
+) -> Response {
     let of = |name: &str| query(request).get(name).and_then(|v| v.parse::<u64>().ok());
     let (first, before) = (of("id_after").unwrap_or(0) + 1, of("id_before").unwrap_or(u64::MAX));
     let size = usize::try_from(of("per_page").unwrap()).unwrap();
@@ -19,7 +24,12 @@ fn serve(ids: &BTreeSet<u64>, poison: &BTreeSet<u64>, down: Option<u64>, request
     if first >= before || query(request).contains_key("last_activity_after") {
         return said(request, 200, &json!([]));
     }
-    let page: Vec<u64> = ids.range(first..before).copied().take(size).collect();
+    let of_these = ids.range(first..before).copied();
+    let page: Vec<u64> = if query(request)["sort"] == "desc" {
+        of_these.rev().take(size).collect()
+    } else {
+        of_these.take(size).collect()
+    };
     if page.iter().any(|id| poison.contains(id)) || down.is_some_and(|down| first > down) {
         return said(request, 500, &Value::Null);
     }
