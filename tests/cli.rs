@@ -269,7 +269,10 @@ fn a_listing_in_shards_lists_what_a_chain_does() {
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let told = lines(&output).remove(0);
     // The last page of a shard may show some of the next one's: those are seen twice.
-    assert_eq!((&told["new"], &told["changed"], &told["outcome"]), (&json!(950), &json!(0), &json!("complete")));
+    assert_eq!(
+        (&told["new"], &told["changed"], &told["outcome"]),
+        (&json!(950), &json!(0), &json!("complete"))
+    );
     assert_eq!(lines(&run(room.path(), &["origins", "--json"])).len(), 950);
     let log = forge.log();
     // The greatest of 950 ids is between nothing and 1024: thirds of what the search saw.
@@ -278,7 +281,11 @@ fn a_listing_in_shards_lists_what_a_chain_does() {
 
     let refused = run(room.path(), &["list", "cgit", &url, "--shards", "3"]);
     assert_eq!(refused.status.code(), Some(2), "{}", said(&refused));
-    assert!(said(&refused).contains("no ranges") && said(&refused).contains("--shards"), "{}", said(&refused));
+    assert!(
+        said(&refused).contains("no ranges") && said(&refused).contains("--shards"),
+        "{}",
+        said(&refused)
+    );
 }
 
 #[test]

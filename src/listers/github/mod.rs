@@ -271,7 +271,9 @@ impl GitHub {
                 if seen > 0 {
                     page.mark(&GitHubState { last_seen_id: seen });
                 }
-                cursors.into_iter().for_each(|shard| page.follow(shard));
+                for shard in cursors {
+                    page.follow(shard);
+                }
             }
         }
         Ok(())

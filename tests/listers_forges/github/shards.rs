@@ -68,7 +68,7 @@ fn github_ranges_and_scopes_have_no_shards() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Whichever ids there are, whichever of them fail, in however many shards: the same origins, the
     /// same state, and what is not listed is under a gap.

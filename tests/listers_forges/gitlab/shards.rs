@@ -63,7 +63,7 @@ fn gitlab_scopes_have_no_shards() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(24))]
 
     /// Whichever ids there are, whichever of them fail, in however many shards.
     #[test]
