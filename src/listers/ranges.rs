@@ -23,6 +23,17 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn ranges_are_equal_and_none_is_less_than_a_page() {
+        let of = |greatest, wanted, per_page| -> Vec<_> {
+            ranges(greatest, NonZeroU32::new(wanted).unwrap(), per_page).collect()
+        };
+        assert_eq!(of(1000, 4, 100), [(0, Some(250)), (250, Some(500)), (500, Some(750)), (750, None)]);
+        assert_eq!(of(301, 2, 100), [(0, Some(151)), (151, None)]);
+        assert_eq!(of(150, 4, 100), [(0, Some(100)), (100, None)]);
+        assert_eq!((of(0, 4, 100), of(0, 4, 0)), (vec![(0, None)], vec![(0, None)]));
+    }
+
     proptest! {
         #[test]
         fn ranges_cover_every_id_once(greatest: u64, wanted in 1_u32..2000, per_page in 0_u64..200) {

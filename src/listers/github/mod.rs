@@ -58,7 +58,7 @@
 //! - a range is bounded, marks nothing and retires nothing: `github_a_range_ends_at_its_last_id`,
 //!   `github_a_range_leaves_the_state_alone`
 //! - shards list what one chain lists, from a range each: `github_shards_list_what_a_chain_lists`,
-//!   `github_shards_are_equal_ranges`; a failed search for the greatest id loses nothing:
+//!   `github_shards_are_equal_ranges`, `github_looks_for_the_greatest_id`; a failed search for the greatest id loses nothing:
 //!   `github_a_failed_search_for_the_greatest_id_loses_nothing`
 //! - a refusal that is no limit names the credential: `github_a_refusal_names_the_credential`
 //! - an organization or a user is a listing of its own, by pages, without a state:

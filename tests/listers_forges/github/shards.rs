@@ -58,6 +58,68 @@ async fn github_a_failed_search_for_the_greatest_id_loses_nothing() {
     }
 }
 
+/// A search that is at `since` reads an answer: what is asked for next, and what is remembered.
+fn searched(since: u64, split: &Value, ids: &[Option<u64>], more: bool) -> (Value, Vec<Value>) {
+    let at = serde_json::from_value(json!({ "since": since, "split": split })).unwrap();
+    let entries: Vec<Value> = ids.iter().map(|id| id.map_or(Value::Null, repository)).collect();
+    let response = github_answer(&entries.into());
+    let next = format!("<{LIST}?since=7>; rel=\"next\"");
+    let response = if more { response.with_header("link", &next) } else { response };
+    let batch = read(&github(), &at, response).unwrap();
+    assert!(batch.origins.is_empty() && batch.skips.is_empty(), "they are listed by the shards");
+    (batch.follows.iter().map(|follow| follow.cursor.clone()).collect(), batch.marks)
+}
+
+#[test]
+fn github_looks_for_the_greatest_id() {
+    let start = github().start_in_shards(&run(Mode::Full), NonZeroU32::new(4).unwrap()).unwrap();
+    assert_eq!(
+        serde_json::to_value(&start).unwrap(),
+        json!([{ "since": 1024, "split": { "shards": 4, "seen": 0 } }])
+    );
+    let (seen, none) = (|seen: u64| json!({ "shards": 4, "seen": seen }), Vec::<Value>::new());
+    // More is behind: four times as far as what was seen, or tried.
+    let farther = |since: u64, seen: u64| json!([{ "since": since, "split": { "shards": 4, "seen": seen } }]);
+    assert_eq!(
+        searched(1024, &seen(0), &[Some(1030), None, Some(1124)], true),
+        (farther(4496, 1124), none.clone())
+    );
+    assert_eq!(searched(4496, &seen(1124), &[Some(4400)], true), (farther(17_984, 4400), none.clone()));
+    // Nothing is behind: halfway back to what was seen.
+    let half = json!([{ "since": 512, "split": { "shards": 4, "seen": 0, "empty": 1024 } }]);
+    assert_eq!(searched(1024, &seen(0), &[], false), (half, none.clone()));
+    // The greatest itself; what is remembered is what was seen.
+    let marked = |id: u64| vec![json!({ "last_seen_id": id })];
+    let shards = |ends: &[u64]| {
+        let mut cursors: Vec<Value> =
+            ends.windows(2).map(|pair| json!({ "since": pair[0], "last": pair[1] })).collect();
+        cursors.push(json!({ "since": ends.last() }));
+        Value::from(cursors)
+    };
+    let four = shards(&[0, 263, 526, 789]);
+    assert_eq!(searched(1024, &seen(0), &[Some(1050)], false), (four.clone(), marked(1050)));
+    assert_eq!(
+        searched(1024, &seen(1050), &[Some(1040)], false),
+        (four, marked(1050)),
+        "the greatest of both"
+    );
+    // None has less than a page.
+    assert_eq!(searched(200, &seen(150), &[], false), (shards(&[0, 100]), marked(150)));
+    // Half a shard is near enough, and less than that is not looked for.
+    let two = |empty: u64| json!({ "shards": 2, "seen": 10_000, "empty": empty });
+    assert_eq!(searched(12_500, &two(30_000), &[], false), (shards(&[0, 5000]), marked(10_000)));
+    let next = json!([{ "since": 11_250, "split": { "shards": 2, "seen": 10_000, "empty": 12_501 } }]);
+    assert_eq!(searched(12_501, &two(30_000), &[], false), (next, none.clone()));
+    // What tells nothing ends the search, and nothing is remembered that was not seen.
+    for (ids, more) in [(&[][..], true), (&[None], false), (&[None], true)] {
+        assert_eq!(searched(1024, &seen(900), ids, more), (shards(&[0, 225, 450, 675]), marked(900)));
+        assert_eq!(searched(1024, &seen(0), ids, more), (shards(&[0]), none.clone()));
+    }
+    // There is an end to all numbers.
+    let (cursors, marks) = searched(u64::MAX, &seen(9), &[Some(u64::MAX)], true);
+    assert_eq!((cursors.as_array().map(Vec::len), marks), (Some(4), marked(u64::MAX)));
+}
+
 #[test]
 fn github_ranges_and_scopes_have_no_shards() {
     let two = NonZeroU32::new(2).unwrap();
