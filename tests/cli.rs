@@ -247,6 +247,15 @@ fn a_dry_run_tells_limits_and_pages_and_masks_secrets() {
         assert!(!shown.contains(secret), "{shown}");
     }
     assert_eq!((forge.log().len(), std::fs::read_dir(room.path()).unwrap().count()), (2, 0));
+    // Without a token none is sent, and none is told of.
+    let open = Loopback::start(|asked| {
+        assert!(!asked.headers.contains_key("authorization"));
+        LoopbackAnswer::json(&json!({"ok": true, "data": []}))
+    })
+    .unwrap();
+    let url = format!("url={}", open.url("/"));
+    let output = run(room.path(), &["list", "gitea", &url, "--dry-run", "--json"]);
+    assert_eq!(lines(&output).remove(0)["dry_run"]["request"]["credential"], Value::Null);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use lamplighter::lister::Registry;
-use lamplighter::testing::check_fixture;
+use lamplighter::testing::{Case, check_fixture};
 
 fn fixtures(lister: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(lister)
@@ -35,6 +35,27 @@ async fn every_lister_lists_what_its_fixtures_say_and_is_told_what_it_declares()
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A case of the conformance corpus whose requests are others than ours cannot be replayed.
+#[cfg(feature = "archives")]
+#[tokio::test]
+async fn what_the_corpus_cannot_replay_is_in_a_fixture_of_its_own() {
+    let declared = include_str!("conformance/deviations.json");
+    let declared: serde_json::Map<String, serde_json::Value> = serde_json::from_str(declared).unwrap();
+    let mut folders = BTreeSet::new();
+    for (case, deviation) in declared.iter().filter(|(_, deviation)| deviation["kind"] != "bug") {
+        let lister = case.split('/').next().unwrap();
+        let folder = deviation["fixture"].as_str().unwrap();
+        assert!(folder.starts_with(&format!("fixtures/{lister}/")), "{case}: {folder}");
+        assert!(folders.insert(folder), "{case}: {folder} stands for another case");
+        let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(folder);
+        check_fixture(&Registry::builtin(), &folder).await.unwrap();
+        let run = Case::load(&folder).unwrap().runs.remove(0);
+        assert_eq!(run.outcome.as_deref(), Some("complete"), "{case}");
+        assert!(run.origins.is_some_and(|origins| !origins.is_empty()), "{case} lists nothing");
+    }
+    assert!(!folders.is_empty(), "there is such a case");
 }
 
 #[cfg(feature = "html")]

@@ -2,7 +2,7 @@
 //! takes long or much for it.
 //!
 //! `SEED` gives the bodies of an earlier run again. `LAMPLIGHTER_MUTATIONS` says how many are made of
-//! each fixture; without it 5,000 are made for each lister, over all its fixtures.
+//! each fixture; without it 5,000 are, and 100 where nothing is optimised (but overflows are checked).
 #![cfg(feature = "testing")]
 #![allow(
     clippy::unwrap_used,
@@ -18,15 +18,19 @@ use std::sync::Mutex;
 
 use lamplighter::lister::{Entry, Registry};
 use lamplighter::testing::mutate::{HEADS, Mutator, Reached, Specimen, read_head, specimens};
+use peak_alloc::PeakAlloc;
 
-/// For each lister, where nothing else is said.
-const INPUTS: usize = 5_000;
+#[global_allocator]
+static MEMORY: PeakAlloc = PeakAlloc;
+
+/// Of each fixture, where nothing else is said.
+const INPUTS: usize = if cfg!(debug_assertions) { 100 } else { 5_000 };
 
 /// The processor's time that one input may take.
 const NANOSECONDS: u64 = 1_000_000_000;
 
 /// The memory that one input may take.
-const KIBIBYTES: u64 = 100 << 10;
+const BYTES: usize = 100_000_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
@@ -42,22 +46,29 @@ fn spent() -> Option<u64> {
     stat.split(' ').next()?.parse().ok()
 }
 
-/// The most memory that this process ever had, where the system tells.
-fn peak() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    line.trim().strip_suffix(" kB")?.parse().ok()
+fn each() -> usize {
+    number("LAMPLIGHTER_MUTATIONS").map_or(INPUTS, |n| usize::try_from(n).unwrap())
 }
 
 #[derive(Default)]
 struct Tally {
+    fixtures: usize,
     inputs: usize,
     reached: usize,
     slowest: u64,
 }
 
+impl Tally {
+    fn add(&mut self, other: &Self) {
+        self.fixtures += other.fixtures;
+        self.inputs += other.inputs;
+        self.reached += other.reached;
+        self.slowest = self.slowest.max(other.slowest);
+    }
+}
+
 /// Reads an input, and holds it to its bounds.
-fn read(tally: &mut Tally, name: &str, memory: Option<u64>, read: impl FnOnce() -> Reached) {
+fn read(tally: &mut Tally, name: &str, memory: usize, read: impl FnOnce() -> Reached) {
     let before = spent();
     let reached = catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| panic!("{name} panics"));
     tally.inputs += 1;
@@ -67,10 +78,9 @@ fn read(tally: &mut Tally, name: &str, memory: Option<u64>, read: impl FnOnce() 
         tally.slowest = tally.slowest.max(took);
         assert!(took < NANOSECONDS, "{name} takes {took} ns");
     }
-    // Whatever else the process holds: an input within this took no more.
-    if let (Some(before), Some(after)) = (memory, peak()) {
-        assert!(after < before + KIBIBYTES, "{name}: {before} KiB became {after} KiB");
-    }
+    // With all that the process holds besides, and what is read beside it: an input took no more.
+    let peak = MEMORY.peak_usage();
+    assert!(peak < memory + BYTES, "{name}: {memory} bytes became {peak}");
 }
 
 fn fixtures(entry: &Entry) -> Vec<PathBuf> {
@@ -85,20 +95,18 @@ fn specimens_of(folder: &Path) -> Vec<Specimen> {
     runtime.block_on(specimens(&Registry::builtin(), folder)).unwrap()
 }
 
-fn try_lister(entry: &Entry, memory: Option<u64>) -> Tally {
+fn try_lister(entry: &Entry, memory: usize) -> Tally {
     // A fixture of refusals has no page to bend.
     let all: Vec<(PathBuf, Vec<Specimen>)> = fixtures(entry)
         .into_iter()
         .map(|folder| (folder.clone(), specimens_of(&folder)))
         .filter(|(_, pages)| !pages.is_empty())
         .collect();
-    let each =
-        number("LAMPLIGHTER_MUTATIONS").map_or(INPUTS.div_ceil(all.len()), |n| usize::try_from(n).unwrap());
     let bodies: Vec<Vec<u8>> = all.iter().flat_map(|(_, pages)| pages).map(Specimen::body).collect();
-    let mut tally = Tally::default();
+    let mut tally = Tally { fixtures: all.len(), ..Tally::default() };
     for (folder, pages) in &all {
         let name = folder.file_name().unwrap().to_string_lossy();
-        for n in 0..each {
+        for n in 0..each() {
             // Each input by itself can be made again.
             let mut mutator =
                 Mutator::new(seed() ^ ((n as u64) << 20) ^ hash(&format!("{}/{name}", entry.name)));
@@ -120,19 +128,22 @@ fn hash(text: &str) -> u64 {
 #[test]
 fn no_body_makes_a_lister_panic_or_take_long() {
     println!("SEED={}", seed());
-    let memory = peak();
+    let memory = MEMORY.current_usage();
+    let all = Mutex::new(Tally::default());
     let registry = Registry::builtin();
     let left = Mutex::new(registry.entries().iter());
     std::thread::scope(|scope| {
         let work = || {
             loop {
                 let Some(entry) = left.lock().unwrap().next() else { return };
-                let Tally { inputs, reached, slowest } = try_lister(entry, memory);
+                let Tally { fixtures, inputs, reached, slowest } = try_lister(entry, memory);
                 println!(
-                    "{}: {inputs} inputs, {reached} reached something, the slowest {} ms",
+                    "{}: {inputs} inputs of {fixtures} fixtures, {reached} reached something, the slowest {} ms",
                     entry.name,
                     slowest / 1_000_000
                 );
+                assert_eq!(inputs, fixtures * each(), "{}", entry.name);
+                all.lock().unwrap().add(&Tally { fixtures, inputs, reached, slowest });
                 assert!(
                     reached * 10 >= inputs,
                     "{}: only {reached} of {inputs} inputs reached something",
@@ -145,15 +156,23 @@ fn no_body_makes_a_lister_panic_or_take_long() {
             thread.join().unwrap();
         }
     });
-    println!("{:?} KiB at most, {memory:?} at the beginning", peak());
+    let all = all.into_inner().unwrap();
+    println!(
+        "in all: {} inputs of {} fixtures of {} listers, {} % reached something, the slowest {} ms, at most {} MB",
+        all.inputs,
+        all.fixtures,
+        registry.entries().len(),
+        100 * all.reached / all.inputs,
+        all.slowest / 1_000_000,
+        (MEMORY.peak_usage() - memory) / 1_000_000
+    );
 }
 
 #[test]
 fn no_head_of_an_answer_makes_the_transport_panic() {
-    let each = number("LAMPLIGHTER_MUTATIONS").map_or(INPUTS / HEADS.len(), |n| usize::try_from(n).unwrap());
-    let (mut tally, memory) = (Tally::default(), peak());
+    let (mut tally, memory) = (Tally::default(), MEMORY.current_usage());
     for (which, head) in HEADS.iter().enumerate() {
-        for n in 0..each {
+        for n in 0..each() {
             let mut mutator = Mutator::new(seed() ^ ((n as u64) << 20) ^ which as u64);
             let other = HEADS.get(mutator.below(HEADS.len())).unwrap();
             let bent = mutator.mutate(head, other);
@@ -163,5 +182,6 @@ fn no_head_of_an_answer_makes_the_transport_panic() {
         }
     }
     println!("heads: {} inputs, {} reached something", tally.inputs, tally.reached);
+    assert_eq!(tally.inputs, HEADS.len() * each());
     assert!(tally.reached * 10 >= tally.inputs);
 }

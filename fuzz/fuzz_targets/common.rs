@@ -35,6 +35,7 @@ fn folders(below: &Path) -> Vec<PathBuf> {
 /// The pages of a family, in an order that does not change: an input's first byte chooses one.
 pub static JSON: LazyLock<Vec<Specimen>> = LazyLock::new(|| pages(Family::Json));
 pub static HTML: LazyLock<Vec<Specimen>> = LazyLock::new(|| pages(Family::Html));
+pub static XML: LazyLock<Vec<Specimen>> = LazyLock::new(|| pages(Family::Xml));
 pub static DEB822: LazyLock<Vec<Specimen>> = LazyLock::new(|| pages(Family::Deb822));
 pub static ARCHIVES: LazyLock<Vec<Specimen>> = LazyLock::new(|| pages(Family::Archive));
 

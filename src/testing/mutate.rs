@@ -56,6 +56,8 @@ pub enum Family {
     Json,
     /// Pages in HTML.
     Html,
+    /// Indexes and feeds in XML.
+    Xml,
     /// Control files of Debian archives.
     Deb822,
     /// Archives of tables.
@@ -147,7 +149,9 @@ fn family(body: &[u8]) -> Family {
     if body.get(257..262) == Some(b"ustar") {
         Family::Archive
     } else if text.starts_with(b"<") {
-        Family::Html
+        // A page may say that it is XML besides.
+        let html = text.windows(5).take(1024).any(|five| five.eq_ignore_ascii_case(b"<html"));
+        if html { Family::Html } else { Family::Xml }
     } else if text.starts_with(b"{") || text.starts_with(b"[") {
         Family::Json
     } else {

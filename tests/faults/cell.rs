@@ -20,6 +20,8 @@ pub(crate) struct Cell<'a> {
     at: usize,
     fault: Fault,
     answer: Spoilt,
+    /// The most requests that a run of it took, more than in health.
+    more: std::cell::Cell<usize>,
 }
 
 impl fmt::Display for Cell<'_> {
@@ -67,7 +69,12 @@ impl<'a> Cell<'a> {
     /// None where the fault is none at this step.
     pub(crate) fn new(trial: &'a Trial<'a>, at: usize, fault: Fault) -> Option<Self> {
         let answer = fault.spoil(&*trial.source, &trial.steps, at)?;
-        Some(Self { trial, at, fault, answer })
+        Some(Self { trial, at, fault, answer, more: std::cell::Cell::default() })
+    }
+
+    /// How many requests the fault cost.
+    pub(crate) fn cost(&self) -> usize {
+        self.more.get()
     }
 
     fn all(&self) -> Origins {
@@ -165,6 +172,7 @@ impl<'a> Cell<'a> {
     fn is_bounded(&self, ran: &Ran, expected: &[Expected]) -> Held {
         ensure(ran.log.iter().all(|a| !a.betrayed), || "a credential went elsewhere".to_owned())?;
         let health = self.trial.steps.len();
+        self.more.set(self.more.get().max(ran.log.len().saturating_sub(health)));
         if expected.iter().all(|e| e.more.is_empty()) {
             // Retries, and a way round.
             return ensure(ran.log.len() <= health + MORE, || {

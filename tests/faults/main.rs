@@ -59,6 +59,8 @@ fn is_whole() -> bool {
 struct Tried {
     runs: usize,
     cells: usize,
+    /// The most requests that a fault cost.
+    more: usize,
     took: std::time::Duration,
     broken: Vec<String>,
 }
@@ -83,6 +85,7 @@ async fn try_lister(entry: &Entry) -> Tried {
                     tried.cells += 1;
                     tried.broken.extend(cell.once().await.err().map(|e| format!("{cell}, once: {e}")));
                     tried.broken.extend(cell.always().await.err().map(|e| format!("{cell}, always: {e}")));
+                    tried.more = tried.more.max(cell.cost());
                 }
             }
         }
@@ -113,10 +116,11 @@ fn what_goes_wrong_with_one_request_is_told_and_costs_no_other() {
     let mut broken = Vec::new();
     for (name, tried) in results {
         println!(
-            "{name}: {} cells of {} runs, {} broken, {:?}",
+            "{name}: {} cells of {} runs, {} broken, at most {} requests more, {:?}",
             tried.cells,
             tried.runs,
             tried.broken.len(),
+            tried.more,
             tried.took
         );
         assert!(tried.cells >= 20, "{name}: {} cells", tried.cells);

@@ -266,6 +266,8 @@ fn report_lines(report: &RunReport) -> Vec<String> {
 /// The first request and its answer, as they passed.
 struct Watched<T> {
     inner: T,
+    /// Whether there is a credential to send.
+    has_secret: bool,
     first: Mutex<Option<Value>>,
 }
 
@@ -275,7 +277,7 @@ impl<T: Transport> Transport for Watched<T> {
         let asked = json!({
             "method": request.method.as_str(),
             "url": request.url,
-            "credential": masked(&request.auth),
+            "credential": masked(&request.auth).filter(|_| self.has_secret),
         });
         let answer = self.inner.send(request).await;
         let told = match &answer {
@@ -338,7 +340,11 @@ async fn dry_run(args: &ListArgs, asked: &Asked, context: &mut Context) -> Resul
         }
     }
     let transport = client::polite(&asked.built, &asked.secrets, context, None)?;
-    let watched = Arc::new(Watched { inner: transport, first: Mutex::new(None) });
+    let watched = Arc::new(Watched {
+        inner: transport,
+        has_secret: !asked.secrets.is_empty(),
+        first: Mutex::new(None),
+    });
     let driver = Driver::new(Arc::new(scratch), Arc::clone(&watched) as _, Arc::clone(&context.clock));
     let options = asked.options(Some(1)).with_full(args.full).with_concurrency(1);
     let begun = Instant::now();
@@ -363,8 +369,8 @@ async fn dry_run(args: &ListArgs, asked: &Asked, context: &mut Context) -> Resul
     };
     let of = |name: &str| text(request.and_then(|r| r.get(name)));
     table.row(["request".to_owned(), format!("{} {}", of("method"), of("url"))]);
-    let sent = if asked.secrets.is_empty() { "none".to_owned() } else { of("credential") };
-    table.row(["credential".to_owned(), sent]);
+    let sent = request.and_then(|r| r.get("credential")?.as_str()).unwrap_or("none");
+    table.row(["credential".to_owned(), sent.to_owned()]);
     table.row(["answer".to_owned(), text(first.get("status").or(first.get("error")))]);
     table.row(["limits".to_owned(), text(first.get("limits"))]);
     table.row(["pages expected".to_owned(), text(first.get("pages_expected"))]);

@@ -38,6 +38,7 @@ mod pages;
 mod parts;
 mod pruning;
 mod queries;
+mod renames;
 mod runs;
 mod wishes;
 
@@ -52,13 +53,14 @@ pub use defects::{
     d14_a_listing_without_news_writes_nothing, defects,
 };
 pub use gaps::gaps;
-pub use identity::{identity, renames};
+pub use identity::identity;
 pub use model::model;
 pub use outcomes::outcomes;
 pub use pages::pages;
 pub use parts::parts;
 pub use pruning::pruning;
 pub use queries::{import, paging, queries};
+pub use renames::renames;
 pub use runs::{reopened, runs};
 pub use wishes::wishes;
 
