@@ -188,15 +188,21 @@ impl Feeder {
         let mut left = self.memory.left(&room, self.options.per_host);
         self.memory.choose(&mut left);
         let mut dry = vec![false; self.feeds.len()];
-        let mut asked = 0;
+        let (mut asked, mut spent) = (0, false);
+        self.memory.accrue(&self.feeds, now);
         loop {
             let room = left.slots.min(self.options.max_waiting.saturating_sub(self.memory.waiting.len()));
             let want = room.min(self.options.batch.max(1).saturating_sub(asked));
             if want == 0 || dry.iter().all(|dry| *dry) {
                 break;
             }
+            let shares = self.memory.shares(want, &self.feeds, &dry);
+            if shares.iter().all(|count| *count == 0) {
+                spent = true;
+                break;
+            }
             asked += want;
-            for (n, count) in self.memory.shares(want, &self.feeds, &dry).into_iter().enumerate() {
+            for (n, count) in shares.into_iter().enumerate() {
                 let Some(feed) = self.feeds.get(n).filter(|_| count > 0) else { continue };
                 let claimed = self.store.claim(&feed.claim(count, &self.options.owner), now).await?;
                 // From here on this feeder answers for them: nothing is awaited in between.
@@ -210,7 +216,7 @@ impl Feeder {
             }
             self.memory.choose(&mut left);
         }
-        done.more = left.slots > 0 && !self.feeds.is_empty() && dry.iter().any(|dry| !dry);
+        done.more = left.slots > 0 && !spent && dry.iter().any(|dry| !dry);
         done.more &= self.memory.waiting.len() < self.options.max_waiting;
         self.room = (left.slots == 0 || !self.memory.waiting.is_empty()).then_some(room);
         self.send(now, &mut done).await?;

@@ -50,10 +50,13 @@
 //! ```
 
 mod feeder;
+#[cfg(feature = "http")]
+pub mod http;
 mod plan;
 mod pool;
 mod recorder;
 mod visited;
+mod workers;
 
 use std::collections::HashMap;
 
@@ -65,6 +68,7 @@ pub use feeder::{Feeder, FeederCounts, FeederOptions, Stepped};
 pub use plan::Feed;
 pub use pool::{Pool, PoolCounts, PoolOptions};
 pub use visited::{Visited, clean_text};
+pub use workers::{ByType, FileHead, LsRemote};
 
 /// What a dispatcher said to one visit.
 #[derive(Debug, Clone, PartialEq, Eq)]

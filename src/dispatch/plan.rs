@@ -22,13 +22,16 @@ pub struct Feed {
     pub lease: Duration,
     /// Only origins that this lister lists.
     pub lister: Option<ListerKey>,
+    /// So many visits a day at most, none for as many as there is room for. What was not used is kept for
+    /// an hour.
+    pub per_day: Option<f64>,
 }
 
 impl Feed {
     /// All visits of a type, for an hour each.
     #[must_use]
     pub fn new(visit_type: VisitType) -> Self {
-        Self { visit_type, share: 1.0, lease: Duration::from_secs(3600), lister: None }
+        Self { visit_type, share: 1.0, lease: Duration::from_secs(3600), lister: None, per_day: None }
     }
 
     /// Its share against the other feeds.
@@ -49,6 +52,13 @@ impl Feed {
     #[must_use]
     pub fn with_lister(mut self, lister: ListerKey) -> Self {
         self.lister = Some(lister);
+        self
+    }
+
+    /// So many visits a day at most.
+    #[must_use]
+    pub fn with_per_day(mut self, visits: f64) -> Self {
+        self.per_day = Some(visits);
         self
     }
 
@@ -83,6 +93,8 @@ pub(super) struct Doubtful {
 pub(super) struct Memory {
     /// What each feed is owed.
     credit: Vec<f64>,
+    /// What is left of each feed's visits a day, and as of when.
+    budgets: Vec<(f64, Timestamp)>,
     pub(super) waiting: VecDeque<Waiting>,
     /// What is sent next.
     ready: Vec<Waiting>,
@@ -144,15 +156,34 @@ impl Memory {
             .collect()
     }
 
-    /// How many visits each feed is asked for.
+    /// Gives each feed what it may visit of its day since it was last asked; one visit at first.
+    pub(super) fn accrue(&mut self, feeds: &[Feed], now: Timestamp) {
+        self.budgets.resize(feeds.len(), (1.0, now));
+        for ((left, at), feed) in self.budgets.iter_mut().zip(feeds) {
+            let per_day = feed.per_day.unwrap_or(0.0).max(0.0);
+            let accrued = now.since(*at).as_secs_f64() / 86_400.0 * per_day;
+            *left = (*left + accrued).min((per_day / 24.0).max(1.0));
+            *at = now;
+        }
+    }
+
+    /// How many visits each feed is asked for: shares of the slots, within its budget.
     pub(super) fn shares(&mut self, slots: usize, feeds: &[Feed], dry: &[bool]) -> Vec<usize> {
+        let may = |(n, feed): (usize, &Feed)| match (dry.get(n), feed.per_day) {
+            (Some(false), None) => slots,
+            (Some(false), Some(_)) => self.budgets.get(n).map_or(0, |(left, _)| whole(*left).min(slots)),
+            _ => 0,
+        };
         let lanes: Vec<(f64, usize)> =
-            feeds.iter().zip(dry).map(|(f, dry)| (f.share, if *dry { 0 } else { slots })).collect();
+            feeds.iter().enumerate().map(|(n, feed)| (feed.share, may((n, feed)))).collect();
         allocate(slots, &lanes, &mut self.credit)
     }
 
     /// Keeps what was claimed.
     pub(super) fn keep(&mut self, visits: Vec<Visit>, feed: usize, lease_ends: Timestamp) {
+        if let Some((left, _)) = self.budgets.get_mut(feed) {
+            *left -= visits.iter().map(|_| 1.0).sum::<f64>();
+        }
         self.waiting.extend(visits.into_iter().map(|visit| Waiting {
             host: host_of(&visit),
             feed,
@@ -182,4 +213,13 @@ impl Left {
         self.slots -= 1;
         true
     }
+}
+
+#[allow(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "floored, not negative, saturating"
+)]
+fn whole(x: f64) -> usize {
+    x.max(0.0).floor() as usize
 }

@@ -1,7 +1,7 @@
 //! What a worker says of a visit.
 
 use crate::backend::Visit;
-use crate::model::{Outcome, Timestamp, VisitStatus};
+use crate::model::{Outcome, Timestamp, VisitId, VisitStatus, VisitToken};
 
 /// So much of a text that a worker gives is kept.
 const LONGEST: usize = 2000;
@@ -77,7 +77,11 @@ impl Visited {
     /// The outcome of a visit that ended at a time.
     #[must_use]
     pub fn outcome(self, visit: &Visit, at: Timestamp) -> Outcome {
-        let mut outcome = Outcome::new(visit.visit, visit.token, self.status, at);
+        self.outcome_of(visit.visit, visit.token, at)
+    }
+
+    pub(super) fn outcome_of(self, visit: VisitId, token: VisitToken, at: Timestamp) -> Outcome {
+        let mut outcome = Outcome::new(visit, token, self.status, at);
         outcome.snapshot = self.snapshot.as_deref().map(clean_text);
         outcome.error = self.error.as_deref().map(clean_text);
         outcome.changed = self.changed;

@@ -36,9 +36,13 @@ pub(crate) fn hg() -> VisitType {
 
 /// Origins of a host that were never visited.
 pub(crate) async fn fill(store: &dyn OriginStore, host: &str, visit_type: VisitType, count: usize) {
-    let lister = ListerKey::new("forge", host);
-    let origin = |n| ImportedOrigin::new(&lister, url(host, n), visit_type.clone());
-    store.import((0..count).map(origin).collect(), start()).await.unwrap();
+    fill_with(store, (0..count).map(|n| (url(host, n), visit_type.clone())).collect()).await;
+}
+
+pub(crate) async fn fill_with(store: &dyn OriginStore, origins: Vec<(String, VisitType)>) {
+    let lister = ListerKey::new("forge", "forge.example");
+    let origins = origins.into_iter().map(|(url, of)| ImportedOrigin::new(&lister, url, of));
+    store.import(origins.collect(), start()).await.unwrap();
 }
 
 pub(crate) fn feeder(

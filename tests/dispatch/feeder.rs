@@ -175,3 +175,31 @@ async fn a_store_that_is_away_is_waited_for() {
     futures::future::join(feeder.run(), coming_back).await.0.unwrap();
     assert_eq!(sink.sent.lock().unwrap().len(), 5);
 }
+
+#[tokio::test]
+async fn a_feed_keeps_to_its_visits_a_day_and_saves_up_no_more_than_an_hour() {
+    let (store, clock, sink) = (Arc::new(MemoryStore::new()), clock(), Arc::new(Sink::new(500)));
+    fill(&*store, "a.example", VisitType::git(), 2000).await;
+    fill(&*store, "b.example", hg(), 30).await;
+    let feeds = vec![Feed::new(VisitType::git()).with_per_day(240.0), Feed::new(hg())];
+    let mut feeder = Feeder::new(store.clone(), sink.clone(), clock.clone(), feeds, FeederOptions::default());
+    let mut of_git = async |after: Duration| {
+        clock.advance(after);
+        sink.sent.lock().unwrap().clear();
+        feeder.step(clock.now()).await.unwrap();
+        sink.finish(&*store, clock.now()).await;
+        let sent = sink.sent.lock().unwrap();
+        (sent.iter().filter(|v| v.visit_type == VisitType::git()).count(), sent.len())
+    };
+    let minutes = |n: u64| Duration::from_secs(60 * n);
+    assert_eq!(of_git(minutes(0)).await, (1, 31), "the other feed has no budget");
+    assert_eq!(of_git(minutes(3)).await.0, 0);
+    assert_eq!(of_git(minutes(3)).await.0, 1, "one in six minutes");
+    assert_eq!(of_git(minutes(30)).await.0, 5);
+    assert_eq!(of_git(minutes(600)).await.0, 10, "an hour's, not ten");
+    let mut in_a_day = 0;
+    for _ in 0..144 {
+        in_a_day += of_git(minutes(10)).await.0;
+    }
+    assert_eq!(in_a_day, 240);
+}

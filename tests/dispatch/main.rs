@@ -1,6 +1,12 @@
 //! Visits reach workers, outcomes come back, and nothing is lost in between: feeder and pool under a
 //! clock that jumps.
-#![cfg(all(feature = "dispatch", feature = "testing", feature = "file", feature = "postgres"))]
+#![cfg(all(
+    feature = "dispatch",
+    feature = "testing",
+    feature = "file",
+    feature = "postgres",
+    feature = "reqwest"
+))]
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -17,3 +23,4 @@ mod doubles;
 mod feeder;
 mod kill;
 mod pool;
+mod workers;
