@@ -1,6 +1,8 @@
 #![doc = include_str!("../README.md")]
 
 pub mod backend;
+#[cfg(feature = "dispatch")]
+pub mod dispatch;
 #[cfg(feature = "driver")]
 pub mod driver;
 pub mod lister;

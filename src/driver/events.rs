@@ -1,8 +1,11 @@
 //! What a run tells while it runs, and how it is stopped.
 
 use std::fmt;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::sync::Notify;
 
 use crate::backend::{Committed, RunId, RunOutcome};
 use crate::lister::Mode;
@@ -58,20 +61,37 @@ impl<F: Fn(&Event) + Send + Sync> Observer for F {
     }
 }
 
-/// Stops runs between pages: what is being asked for is still read and committed.
+/// Stops runs between pages: what is being asked for is still read and committed. And feeders between steps.
 #[derive(Clone, Default)]
-pub struct StopHandle(Arc<AtomicBool>);
+pub struct StopHandle(Arc<Stop>);
+
+#[derive(Default)]
+struct Stop {
+    asked: AtomicBool,
+    told: Notify,
+}
 
 impl StopHandle {
     /// Asks runs to stop.
     pub fn stop(&self) {
-        self.0.store(true, Ordering::SeqCst);
+        self.0.asked.store(true, Ordering::SeqCst);
+        self.0.told.notify_waiters();
     }
 
     /// Whether they were asked to.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
-        self.0.load(Ordering::SeqCst)
+        self.0.asked.load(Ordering::SeqCst)
+    }
+
+    /// Waits until they are asked to.
+    pub async fn stopped(&self) {
+        let mut told = pin!(self.0.told.notified());
+        // Whoever asks from here on wakes this.
+        told.as_mut().enable();
+        if !self.is_stopped() {
+            told.await;
+        }
     }
 }
 

@@ -106,6 +106,13 @@ impl Driver {
         self
     }
 
+    /// Another handle to stop its runs by.
+    #[must_use]
+    pub fn stopped_by(mut self, stop: StopHandle) -> Self {
+        self.stop = stop;
+        self
+    }
+
     /// The handle that stops this driver's runs between pages.
     #[must_use]
     pub fn stop_handle(&self) -> StopHandle {

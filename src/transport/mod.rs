@@ -95,6 +95,8 @@ pub use pool::{Choice, CredentialPool, Flight, LaneState};
 #[cfg(feature = "driver")]
 pub use recording::{RecordedRun, Recording, RecordingError, RecordingInfo};
 pub use replay::{Replay, ReplayedRequest};
+#[cfg(feature = "dispatch")]
+pub(crate) use request::place;
 pub use request::{Auth, Condition, CredentialId, Provenance, Request};
 pub use response::Response;
 pub use retry::{RetryOptions, RetryPlan};

@@ -1,8 +1,8 @@
 //! A real server that a script starts, and a listing of it by the real client.
-#![allow(clippy::unwrap_used, reason = "a test may fail this way")]
+#![allow(dead_code, clippy::unwrap_used, reason = "each test uses its part, and may fail")]
 
 #[path = "../common/signal.rs"]
-mod signal;
+pub(crate) mod signal;
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
@@ -10,11 +10,11 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 
-use lamplighter::backend::MemoryStore;
+use lamplighter::backend::{MemoryStore, RunStore};
 use lamplighter::driver::{Driver, RunOptions, RunReport};
 use lamplighter::lister::Registry;
 use lamplighter::model::JsonObject;
-use lamplighter::transport::{Credentials, Http, HttpOptions, Polite, PoliteOptions, SystemClock};
+use lamplighter::transport::{Clock, Credentials, Http, HttpOptions, Polite, PoliteOptions, SystemClock};
 use signal::signal;
 use tempfile::TempDir;
 use url::Url;
@@ -58,13 +58,26 @@ impl Drop for Live {
 }
 
 pub(crate) async fn list(lister: &str, url: &Url, store: &Arc<MemoryStore>) -> RunReport {
+    list_at(lister, url, Arc::clone(store) as _, Arc::new(SystemClock)).await
+}
+
+/// The real client, with the limits that forges are asked under.
+pub(crate) fn client(bases: &[Url]) -> Polite<Http> {
+    let http = Http::new(HttpOptions::new("tests").with_bases(bases.iter().cloned())).unwrap();
+    let options = PoliteOptions::default().with_bases(bases.iter().cloned());
+    Polite::new(http, Arc::new(SystemClock), Arc::new(Credentials::new()), options)
+}
+
+/// As [`list`], into any store and at a time of one's choice.
+pub(crate) async fn list_at(
+    lister: &str,
+    url: &Url,
+    store: Arc<dyn RunStore>,
+    clock: Arc<dyn Clock>,
+) -> RunReport {
     let arguments = JsonObject::from_iter([("url".to_owned(), url.as_str().into())]);
     let built = Registry::builtin().build(lister, &arguments).unwrap();
-    let clock = Arc::new(SystemClock);
-    let http = Http::new(HttpOptions::new("tests").with_bases(built.bases.iter().cloned())).unwrap();
-    let options = PoliteOptions::default().with_bases(built.bases.iter().cloned());
-    let polite = Polite::new(http, clock.clone(), Arc::new(Credentials::new()), options);
-    let driver = Driver::new(Arc::clone(store) as _, Arc::new(polite), clock);
+    let driver = Driver::new(store, Arc::new(client(&built.bases)), clock);
     driver.run(built.source, RunOptions::default()).await.unwrap()
 }
 

@@ -84,6 +84,9 @@ pub(crate) enum Command {
     Changes(ChangesArgs),
     /// How much there is, by lister and visit type.
     Metrics(MetricsArgs),
+    /// The service: lists on intervals, feeds visits to workers, takes outcomes, as the configuration says.
+    /// SIGHUP reads it again, SIGTERM ends it when what is under way is finished.
+    Run,
     /// Creates or updates the schema of a PostgreSQL store, and tells its versions.
     Migrate,
     /// Runs a policy over a world of origins, years in seconds: what it would keep current.

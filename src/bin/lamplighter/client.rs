@@ -38,20 +38,27 @@ pub(crate) fn http(built: &Built, secrets: &[Secret], context: &Context) -> Resu
             "no contact is configured: a forge that wants something changed can only block you; set contact= in --config",
         );
     }
-    made(options(built, context)?.with_credentials(credentials(built, secrets)))
+    made(options(&built.bases, context)?.with_credentials(credentials(built, secrets)))
 }
 
 /// A client that asks a server on loopback in the place of a lister's forge.
 pub(crate) fn loopback(built: &Built, secrets: &[Secret], server: &Url, context: &Context) -> Result<Http> {
     let hosts = || built.bases.iter().chain([server]);
     let credentials = secrets.iter().fold(Credentials::new(), |all, s| all.with(s.clone(), hosts()));
-    made(options(built, context)?.with_bases(hosts().cloned()).with_credentials(Arc::new(credentials)))
+    made(options(&built.bases, context)?.with_bases(hosts().cloned()).with_credentials(Arc::new(credentials)))
 }
 
-fn options(built: &Built, context: &Context) -> Result<HttpOptions> {
+/// A client for visits of what listers list, with retries and limits around it, and no secrets.
+pub(crate) fn for_visits(bases: Vec<Url>, context: &Context) -> Result<Arc<dyn Transport>> {
+    let http = made(options(&bases, context)?)?;
+    let options = PoliteOptions::default().with_bases(bases);
+    Ok(Arc::new(Polite::new(http, real_time(), Arc::new(Credentials::new()), options)))
+}
+
+fn options(bases: &[Url], context: &Context) -> Result<HttpOptions> {
     let options = HttpOptions::new(context.config.contact.as_deref().unwrap_or(NO_CONTACT))
         .with_private_allowed(context.config.allow_private)
-        .with_bases(built.bases.iter().cloned())
+        .with_bases(bases.iter().cloned())
         .with_clock(real_time());
     context.config.root_certificates.iter().try_fold(options, |options, path| {
         let pem = std::fs::read(path).map_err(|e| {

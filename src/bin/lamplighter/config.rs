@@ -12,6 +12,7 @@ use lamplighter::policy::{AgeClass, Policies, PolicyError, Quota, named};
 use serde::Deserialize;
 
 use crate::failure::{Failure, Result, one_line};
+use crate::service::{Feeding, Interface, Listing, Workers};
 
 /// What the configuration file says. Holds secrets: no `Debug`.
 #[derive(Deserialize, Default)]
@@ -33,8 +34,21 @@ pub(crate) struct Config {
     requests: Option<Requests>,
     /// Classes with a maximum age, the one that misses last first.
     max_age: Vec<MaxAge>,
+    /// What `run` lists, and how often.
+    pub(crate) lister: Vec<Listing>,
+    /// What `run` has visited by workers of its own.
+    pub(crate) feed: Vec<Feeding>,
+    /// Those workers.
+    pub(crate) pool: Workers,
+    /// Where `run` listens for workers elsewhere.
+    pub(crate) http: Option<Interface>,
     /// By lister, then instance.
     credentials: BTreeMap<String, BTreeMap<String, Vec<Credential>>>,
+    /// Where each line of the file begins, and what the file is called.
+    #[serde(skip)]
+    lines: Vec<usize>,
+    #[serde(skip)]
+    file: String,
 }
 
 #[derive(Deserialize)]
@@ -145,12 +159,19 @@ impl Config {
         let text = std::fs::read_to_string(path).map_err(|e| {
             Failure::usage(format!("the configuration {} cannot be read: {e}", path.display()))
         })?;
-        let config = Self::parse(&text).map_err(|p| Failure::usage(format!("{}:{p}", path.display())))?;
+        let mut config = Self::parse(&text).map_err(|p| Failure::usage(format!("{}:{p}", path.display())))?;
+        config.file = path.display().to_string();
+        config.lines = text.match_indices('\n').map(|(at, _)| at).collect();
         // What is wrong is told now, and not by the first command that needs it.
         match config.store_options() {
             Err(Failure::Usage(why)) => Err(Failure::usage(format!("{}: {why}", path.display()))),
             _ => Ok(config),
         }
+    }
+
+    /// `FILE:LINE:` of a place in the file.
+    pub(crate) fn place(&self, at: usize) -> String {
+        format!("{}:{}:", self.file, self.lines.partition_point(|end| *end < at) + 1)
     }
 
     /// The problem is told by its line: the parser's own text would show the line itself, and there

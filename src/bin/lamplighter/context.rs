@@ -83,6 +83,16 @@ impl Context {
         }
     }
 
+    /// As [`Context::store_and_limits`], in a place that outlives this process.
+    pub(crate) async fn lasting_store_and_limits(&self) -> Result<Opened> {
+        match named(&self.store)? {
+            Place::Memory => Err(Failure::usage(
+                "--store memory forgets everything at exit; name a file or a server: --store file:PATH",
+            )),
+            _ => self.store_and_limits().await,
+        }
+    }
+
     /// The store, for a command that needs what earlier ones stored.
     pub(crate) async fn filled_store(&self) -> Result<Arc<dyn SchedulerBackend>> {
         Ok(self.filled_store_and_limits().await?.0)
@@ -156,7 +166,7 @@ impl Context {
 }
 
 /// A store, and where it keeps forges' limits.
-type Opened = (Arc<dyn SchedulerBackend>, Arc<dyn LimitStore>);
+pub(crate) type Opened = (Arc<dyn SchedulerBackend>, Arc<dyn LimitStore>);
 
 fn both(store: impl SchedulerBackend + LimitStore + 'static) -> Opened {
     let store = Arc::new(store);

@@ -1,9 +1,9 @@
 //! `changes`, `metrics`: what happened, and how much there is.
 
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use lamplighter::backend::{Change, ChangeToken, Metrics};
+use lamplighter::dispatch::http::{change as change_json, prometheus};
 use serde_json::{Value, json};
 
 use crate::args::{ChangesArgs, MetricsArgs};
@@ -44,16 +44,7 @@ fn show(changes: &[Change], context: &mut Context) -> Result<()> {
     for c in changes {
         let kind = serde_json::to_value(c.kind)?;
         if context.json {
-            context.out.json(&json!({
-                "token": c.token,
-                "at": c.at,
-                "kind": kind,
-                "lister": c.lister,
-                "instance": c.instance,
-                "url": c.url,
-                "old_url": c.old_url,
-                "visit_type": c.visit_type,
-            }))?;
+            context.out.json(&change_json(c))?;
             continue;
         }
         let before = c.old_url.as_ref().map(|old| format!("was {old}")).unwrap_or_default();
@@ -122,58 +113,4 @@ fn metrics_table(metrics: &[Metrics]) -> Table {
         table.row(names.into_iter().chain(numbers.map(|n| n.to_string())).chain([oldest]));
     }
     table
-}
-
-/// A gauge: its name, what it tells, and its value where there is one.
-type Gauge = (&'static str, &'static str, fn(&Metrics) -> Option<i64>);
-
-/// The text format that Prometheus scrapes.
-fn prometheus(metrics: &[Metrics]) -> String {
-    let gauges: [Gauge; 7] = [
-        ("known", "Origins listed, gone ones among them.", |m| i64::try_from(m.known).ok()),
-        ("enabled", "Origins that wait for visits.", |m| i64::try_from(m.enabled).ok()),
-        ("never_visited", "Of the enabled, those never visited.", |m| i64::try_from(m.never_visited).ok()),
-        ("pending_changes", "Of the enabled, those changed upstream since the last successful visit.", |m| {
-            i64::try_from(m.pending_changes).ok()
-        }),
-        ("leased", "Origins being visited.", |m| i64::try_from(m.leased).ok()),
-        ("overdue", "Enabled origins whose time has come.", |m| i64::try_from(m.overdue).ok()),
-        ("oldest_visit_timestamp_seconds", "The oldest last visit of an enabled, visited origin.", |m| {
-            m.oldest_visit.map(lamplighter::model::Timestamp::as_seconds)
-        }),
-    ];
-    let mut text = String::new();
-    for (name, help, value) in gauges {
-        let mut lines = String::new();
-        for m in metrics {
-            if let Some(value) = value(m) {
-                let labels = [m.lister.as_str(), m.instance.as_str(), m.visit_type.as_str()].map(label);
-                let [lister, instance, visit_type] = labels;
-                // Writing to a String does not fail.
-                let _ = writeln!(
-                    lines,
-                    "lamplighter_origins_{name}{{lister=\"{lister}\",instance=\"{instance}\",visit_type=\"{visit_type}\"}} {value}"
-                );
-            }
-        }
-        let _ = write!(
-            text,
-            "# HELP lamplighter_origins_{name} {help}\n# TYPE lamplighter_origins_{name} gauge\n{lines}"
-        );
-    }
-    text
-}
-
-fn label(value: &str) -> String {
-    value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn labels_cannot_break_out() {
-        assert_eq!(label("a\"b\\c\nd"), "a\\\"b\\\\c\\nd");
-    }
 }

@@ -8,7 +8,7 @@ use std::time::Instant;
 use async_trait::async_trait;
 use lamplighter::backend::{Gap, MemoryStore, Prune, RunOutcome, RunStore, SchedulerBackend};
 use lamplighter::driver::{Driver, RunOptions, RunReport, StopHandle, SystemClock};
-use lamplighter::lister::{Built, Entry, Mode, Registry, Secret};
+use lamplighter::lister::{Built, Entry, Mode, PageSource, Registry, Secret};
 use lamplighter::model::{JsonObject, ListerKey};
 use lamplighter::testing::seed_state;
 use lamplighter::transport::{
@@ -24,8 +24,8 @@ use crate::failure::{Done, Failure, Result, chain, one_line};
 use crate::output::{Table, count, for_people, note};
 use crate::progress::Progress;
 
-/// A lister as the command line asks for it, with its credentials.
-struct Asked {
+/// A lister as the command line, or the configuration, asks for it, with its credentials.
+pub(crate) struct Asked {
     built: Built,
     secrets: Vec<Secret>,
     enable_origins: bool,
@@ -67,7 +67,28 @@ impl Asked {
         Ok(Self { built, secrets, enable_origins: true, max_pages: None })
     }
 
-    fn key(&self) -> ListerKey {
+    /// A lister by its name.
+    pub(crate) fn named(name: &str, given: &JsonObject, context: &Context) -> Result<Self> {
+        Self::of(Registry::builtin().entry(name)?, given, context)
+    }
+
+    pub(crate) fn built(&self) -> &Built {
+        &self.built
+    }
+
+    pub(crate) fn secrets(&self) -> &[Secret] {
+        &self.secrets
+    }
+
+    pub(crate) fn source(&self) -> Arc<dyn PageSource> {
+        Arc::clone(&self.built.source)
+    }
+
+    pub(crate) fn run_options(&self) -> RunOptions {
+        self.options(None)
+    }
+
+    pub(crate) fn key(&self) -> ListerKey {
         self.built.source.key()
     }
 

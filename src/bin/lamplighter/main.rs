@@ -15,6 +15,8 @@ mod output;
 mod progress;
 mod query;
 mod replay;
+mod run;
+mod service;
 mod simulate;
 mod tour;
 mod visits;
@@ -57,7 +59,7 @@ fn run(cli: &Cli) -> Result<Done> {
         .enable_all()
         .build()
         .map_err(|e| Failure::work(format!("no threads can be started: {e}")))?;
-    let done = runtime.block_on(dispatch(&cli.command, &mut context));
+    let done = runtime.block_on(dispatch(cli, &mut context));
     // A blocking read may still be under way; nothing waits for it.
     runtime.shutdown_background();
     let done = done?;
@@ -65,8 +67,8 @@ fn run(cli: &Cli) -> Result<Done> {
     Ok(done)
 }
 
-async fn dispatch(command: &Command, context: &mut Context) -> Result<Done> {
-    match command {
+async fn dispatch(cli: &Cli, context: &mut Context) -> Result<Done> {
+    match &cli.command {
         Command::Tour(args) => tour::tour(args, context).await,
         Command::Listers => query::listers(context),
         Command::List(args) => list::list(args, context).await,
@@ -85,6 +87,7 @@ async fn dispatch(command: &Command, context: &mut Context) -> Result<Done> {
         Command::Enable(args) => wishes::enable(args, context).await,
         Command::Changes(args) => feed::changes(args, context).await,
         Command::Metrics(args) => feed::metrics(args, context).await,
+        Command::Run => run::run(&cli.common, context).await,
         Command::Migrate => migrate::migrate(context).await,
         Command::Simulate(args) => simulate::simulate(args, context).await,
     }

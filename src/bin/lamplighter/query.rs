@@ -1,8 +1,9 @@
 //! `listers`, `origins`, `runs`, `gaps`: what there is.
 
 use lamplighter::backend::{Gap, GapQuery, OriginQuery, RunQuery, RunRecord};
+use lamplighter::dispatch::http::origin as origin_json;
 use lamplighter::lister::Registry;
-use lamplighter::model::{ListedOrigin, ListerKey};
+use lamplighter::model::ListedOrigin;
 use serde_json::{Value, json};
 
 use crate::args::{GapsArgs, OriginsArgs, RunsArgs};
@@ -121,30 +122,6 @@ fn remark(origin: &ListedOrigin) -> String {
         (origin.empty == Some(true), "empty"),
     ];
     marks.into_iter().filter(|(is, _)| *is).map(|(_, mark)| mark).collect::<Vec<_>>().join(", ")
-}
-
-fn origin_json(lister: &ListerKey, o: &ListedOrigin) -> Value {
-    json!({
-        "lister": lister.name,
-        "instance": lister.instance,
-        "url": o.url,
-        "former_urls": o.former_urls,
-        "visit_type": o.visit_type,
-        "last_update": o.last_update,
-        "enabled": o.enabled,
-        "is_fork": o.is_fork,
-        "forked_from_url": o.forked_from_url,
-        "forge_id": o.forge_id,
-        "archived": o.archived,
-        "mirror": o.mirror,
-        "empty": o.empty,
-        "extra_loader_arguments": o.extra_loader_arguments,
-        "first_seen": o.first_seen,
-        "last_seen": o.last_seen,
-        "gone": o.gone,
-        "disabled_by_failures": o.disabled_by_failures,
-        "disabled_by_hand": o.disabled_by_hand,
-    })
 }
 
 pub(crate) async fn runs(args: &RunsArgs, context: &mut Context) -> Result<Done> {

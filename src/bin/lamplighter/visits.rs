@@ -1,6 +1,7 @@
 //! `next`, `complete`, `explain`: which origin next, what came of it, and why.
 
-use lamplighter::backend::{Claim, Explanation, OriginQuery, SchedulerBackend, Visit};
+use lamplighter::backend::{Claim, Explanation, OriginQuery, SchedulerBackend};
+pub(crate) use lamplighter::dispatch::http::{explanation as explanation_json, visit as visit_json};
 use lamplighter::model::{
     ListerKey, OriginKey, Outcome, Timestamp, VisitId, VisitStatus, VisitToken, VisitType,
 };
@@ -42,24 +43,6 @@ pub(crate) async fn next(args: &NextArgs, context: &mut Context) -> Result<Done>
     }
     context.out.table(&table)?;
     Ok(Done::Whole)
-}
-
-/// A visit as scripts see it: the reason is a word that does not change, `why` the sentence.
-pub(crate) fn visit_json(v: &Visit) -> Value {
-    json!({
-        "visit": v.visit,
-        "token": v.token,
-        "url": v.url,
-        "visit_type": v.visit_type,
-        "lister": v.lister,
-        "instance": v.instance,
-        "arguments": v.arguments,
-        "due": v.due,
-        "lane": v.lane,
-        "reason": v.reason.code,
-        "why": v.reason.text,
-        "deadline": v.deadline,
-    })
 }
 
 /// An outcome as a worker writes it.
@@ -291,32 +274,6 @@ pub(crate) async fn listers_of(
     types.sort();
     types.dedup();
     Ok((found, types))
-}
-
-/// The gate that holds: the first closed one.
-fn holding(explained: &Explanation) -> Option<&lamplighter::policy::GateState> {
-    explained.gates.iter().find(|g| !g.open)
-}
-
-/// An explanation as scripts see it.
-pub(crate) fn explanation_json(explained: &Explanation, now: Timestamp) -> Value {
-    json!({
-        "url": explained.origin.url,
-        "visit_type": explained.origin.visit_type,
-        "now": now,
-        "gates": explained.gates,
-        "holds": holding(explained).map(|g| g.gate),
-        "lane": explained.lane,
-        "reason": explained.reason.code,
-        "why": explained.reason.text,
-        "ahead": explained.ahead,
-        "earliest": explained.earliest,
-        "turn": explained.turn,
-        "must_by": explained.must_by,
-        "lease": explained.lease,
-        "requested_by": explained.requested_by,
-        "visits": explained.visits,
-    })
 }
 
 /// An explanation for people.
