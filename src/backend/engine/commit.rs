@@ -95,6 +95,12 @@ pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: &PageCommit) 
     }
     let (sights, left_out) = sights(t, lister, &batch.origins)?;
     work.run.record.skipped += left_out;
+    if t.is_far() {
+        for sight in &sights {
+            identity::will_mean(t, ctx, lister, &sight.origin)?;
+        }
+        t.settled()?;
+    }
     for sight in sights {
         see(t, ctx, &mut work, sight)?;
     }

@@ -47,10 +47,15 @@ pub(crate) trait KvRead {
         false
     }
 
-    /// Tells that the values of these keys will be read, each of them there: tables that are far away
-    /// can get them all at once.
+    /// Tells that the values of these keys will be read: tables that are far away can get them all at once.
     fn will_read(&self, table: u8, keys: &mut dyn Iterator<Item = Vec<u8>>) -> Result<()> {
         let _ = (table, keys);
+        Ok(())
+    }
+
+    /// Stops a run over tables that are far away where some of what was read is still to be fetched: what
+    /// follows would be a lot of work for nothing.
+    fn settled(&self) -> Result<()> {
         Ok(())
     }
 }

@@ -19,6 +19,9 @@ use crate::backend::engine::rows::{OriginRow, Place, decode};
 use crate::backend::engine::sets::{self, Additions};
 use crate::backend::{BackendError, BackendErrorKind, Result};
 
+/// No range brings more than this at once.
+const AT_MOST: u64 = 1 << 17;
+
 /// Tables have numbers below this.
 const TABLES: usize = 64;
 
@@ -45,6 +48,11 @@ struct Table {
     whole: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
     /// How many ranges were asked for.
     asked: u32,
+}
+
+/// The next range of what was asked for so often brings so many entries.
+fn doubled(at_first: u64, asked: u32) -> u64 {
+    (at_first << asked.saturating_sub(1).min(16)).min(AT_MOST.max(at_first))
 }
 
 impl Table {
@@ -95,6 +103,8 @@ pub(super) struct Known {
     sequences: HashMap<Vec<u8>, Numbers>,
     counts: HashMap<Unknown, u64>,
     samples: HashMap<(u16, usize), Vec<u64>>,
+    /// How many stretches of each slot were asked for.
+    lanes: HashMap<i32, u32>,
     /// The version of the row, as the server has it, of each origin and lease that is known.
     pub(super) versions: HashMap<(u8, u64), i64>,
     /// By what each origin is found.
@@ -113,6 +123,7 @@ impl Known {
             sequences: HashMap::new(),
             counts: HashMap::new(),
             samples: HashMap::new(),
+            lanes: HashMap::new(),
             versions: HashMap::new(),
             found_by: HashMap::new(),
             heads: HashMap::new(),
@@ -152,12 +163,20 @@ impl Known {
         }
     }
 
-    /// How often ranges of a table were asked for: the next one is to be longer.
-    pub(super) fn ask(&mut self, table: u8) -> u32 {
-        self.tables.get_mut(usize::from(table)).map_or(0, |table| {
+    /// How many entries the next range of a table is to bring: twice as many each time.
+    pub(super) fn next_size(&mut self, table: u8, at_first: u64) -> u64 {
+        let asked = self.tables.get_mut(usize::from(table)).map_or(1, |table| {
             table.asked += 1;
             table.asked
-        })
+        });
+        doubled(at_first, asked)
+    }
+
+    /// How many places the next stretch of a slot is to bring.
+    pub(super) fn next_of_lane(&mut self, slot: i32, at_first: u64) -> u64 {
+        let asked = self.lanes.entry(slot).or_insert(0);
+        *asked += 1;
+        doubled(at_first, *asked)
     }
 
     /// What an entry is, where that is known.
@@ -211,6 +230,10 @@ impl Known {
 /// The sequence of tokens of the change feed: given when the transaction ends, in the order of commits,
 /// unless somebody wants to know one before.
 pub(super) const CHANGES: &[u8] = b"change";
+
+fn to_be_fetched() -> BackendError {
+    BackendError::new(BackendErrorKind::Unavailable, "rows to be fetched")
+}
 
 fn no_table(table: u8) -> BackendError {
     BackendError::new(BackendErrorKind::Corrupt, format!("no table {table}"))
@@ -407,11 +430,11 @@ impl KvRead for Draft<'_> {
             }
         }
         // Nothing good can come of going on without them.
-        if stop {
-            Err(BackendError::new(BackendErrorKind::Unavailable, "rows to be fetched"))
-        } else {
-            Ok(())
-        }
+        if stop { Err(to_be_fetched()) } else { Ok(()) }
+    }
+
+    fn settled(&self) -> Result<()> {
+        if self.unknown.borrow().is_empty() { Ok(()) } else { Err(to_be_fetched()) }
     }
 }
 

@@ -13,6 +13,7 @@ use super::sql::{self, Version, signed};
 use super::table::of;
 use super::work::PLANS;
 use crate::backend::Result;
+use crate::backend::engine::identity::forge_place;
 use crate::backend::engine::keys::{self, K};
 use crate::backend::engine::rows::{OriginRow, encode};
 
@@ -118,7 +119,47 @@ fn digests(ranges: &[(Vec<u8>, Option<Vec<u8>>)]) -> Vec<i64> {
 }
 
 fn find_sql() -> String {
-    format!("select {} from {{s}}.origin o where o.key = any($1)", origin_columns())
+    // Twins lie in an index of their own, which is nearly always empty.
+    let columns = origin_columns();
+    format!(
+        "select {columns} from {{s}}.origin o where o.key = any($1) and o.twin = 0
+         union all select {columns} from {{s}}.origin o where o.key = any($1) and o.twin > 0"
+    )
+}
+
+/// Origins by what forges call them: a range for each (lister, place).
+pub(super) async fn find_by_forge(
+    db: &Db<'_>,
+    known: &mut Known,
+    wanted: Vec<(Vec<u8>, Option<Vec<u8>>)>,
+) -> Result<()> {
+    let (mut listers, mut places) = (Vec::new(), Vec::new());
+    for (from, _) in &wanted {
+        let mut parts = keys::Parts(from);
+        listers.push(parts.u32().cast_signed());
+        places.push(signed(parts.u64()));
+    }
+    let columns = origin_columns();
+    let sql = format!(
+        "select {columns} from unnest($1::int[], $2::bigint[]) u(lister, place)
+           join {{s}}.origin o on o.lister = u.lister and o.forge_place = u.place
+         union all
+         select {columns} from unnest($1::int[], $2::bigint[]) u(lister, place)
+           join {{s}}.listing l on l.lister = u.lister and l.forge_place = u.place
+           join {{s}}.origin o on o.id = l.origin"
+    );
+    for (id, row) in learn(db, known, db.rows(&sql, &[&listers, &places]).await?).await? {
+        for listing in &row.listings {
+            if let Some(forge_id) = listing.forge_id() {
+                let key = K::new().u32(listing.lister).u64(forge_place(forge_id)).u64(id);
+                known.put(keys::FORGE, key.to_vec(), Some(Vec::new()));
+            }
+        }
+    }
+    for (from, to) in wanted {
+        known.whole(keys::FORGE, from, to);
+    }
+    Ok(())
 }
 
 /// Origins by their digests in one round trip, with the visit types: nothing is waited for before the

@@ -48,6 +48,19 @@ fn of_keys(origins: &[OriginKey]) -> Vec<Unknown> {
     by_key(origins.iter().map(|o| (o.url.as_str(), &o.visit_type)))
 }
 
+/// What tells which origins are on a page of them.
+fn of_page(after: Option<&PageToken>) -> Vec<Unknown> {
+    let mut fetch = vec![Unknown::Range(keys::LISTER, Vec::new(), None)];
+    if let Some(token) = after {
+        let (lister, from) = origins::place_of(token);
+        let of_lister = keys::of_u32(lister).to_vec();
+        let end = after_prefix(&of_lister);
+        fetch.push(Unknown::Range(keys::LISTED, from, end.clone()));
+        fetch.push(Unknown::Range(keys::SEEN_RUN, of_lister, end));
+    }
+    fetch
+}
+
 /// The origins of visits, and their leases.
 fn of_visits(visits: impl Iterator<Item = VisitId>) -> Vec<Unknown> {
     visits
@@ -158,7 +171,7 @@ impl OriginStore for PostgresStore {
         loop {
             let left = limit - found.len();
             let page = self
-                .read(origins::NO_TIME, Vec::new(), |t, ctx| {
+                .read(origins::NO_TIME, of_page(after.as_ref()), |t, ctx| {
                     origins::origins(t, ctx, query, after.as_ref(), left, REACH)
                 })
                 .await?;
@@ -233,7 +246,10 @@ impl VisitStore for PostgresStore {
         outcomes: &[Outcome],
         now: Timestamp,
     ) -> Result<Vec<Result<Completed, Refusal>>> {
-        let plan = Plan { fetch: of_visits(outcomes.iter().map(|o| o.visit)), ..Plan::default() };
+        let mut plan = Plan { fetch: of_visits(outcomes.iter().map(|o| o.visit)), ..Plan::default() };
+        plan.fetch.push(Unknown::Key(keys::META, b"visit".to_vec()));
+        let joined = |o: &Outcome| Unknown::Key(keys::JOINED, keys::of_u64(o.visit.0).to_vec());
+        plan.fetch.extend(outcomes.iter().map(joined));
         self.write(now, plan, |t, ctx| leases::complete(t, ctx, outcomes)).await
     }
 

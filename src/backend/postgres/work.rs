@@ -7,10 +7,11 @@ use tokio_postgres::IsolationLevel;
 use super::db::Db;
 use super::fetch::{self, Hints};
 use super::known::{Draft, Known, Unknown};
-use super::save::{self, Collision, Writes};
+use super::save::{self, Writes};
 use super::sql::{collided, failed, lost};
 use super::{PostgresStore, claim, learn, seen};
 use crate::backend::engine::ctx::Ctx;
+use crate::backend::engine::keys::K;
 use crate::backend::engine::kv::{KvRead, KvTxn};
 use crate::backend::engine::{AT_ONCE, keys, origins, sweep};
 use crate::backend::{BackendError, BackendErrorKind, Result};
@@ -96,10 +97,8 @@ enum Failure {
 impl From<BackendError> for Failure {
     fn from(error: BackendError) -> Self {
         let source = std::error::Error::source(&error);
-        let again = source.is_some_and(|s| {
-            s.is::<Collision>()
-                || s.downcast_ref::<tokio_postgres::Error>().is_some_and(|e| collided(e) || lost(e))
-        });
+        let server = source.and_then(|s| s.downcast_ref::<tokio_postgres::Error>());
+        let again = server.is_some_and(|e| collided(e) || lost(e));
         if again { Self::Again(error) } else { Self::For(error) }
     }
 }
@@ -240,7 +239,8 @@ impl PostgresStore {
                     hints.positions = positions;
                 }
             }
-            let wanted = plan.fetch.iter().chain(&listers).cloned().collect();
+            let pace = claimed.map(|number| Unknown::Key(keys::PACE, K::new().u16(number).to_vec()));
+            let wanted = plan.fetch.iter().chain(&listers).cloned().chain(pace).collect();
             fetch::all(&db, &mut known, &hints, wanted).await?;
             let (result, mut writes) = self.until_known(&db, &mut known, &hints, (now, sweeps), f).await?;
             if plan.kind == Kind::Rehearsal {
