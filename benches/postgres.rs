@@ -27,7 +27,6 @@ use lamplighter::model::{ListerKey, NewOrigin, OriginKey, Outcome, Timestamp, Vi
 use lamplighter::policy::{Oldest, Policies, named};
 use lamplighter::transport::Clock;
 use serde_json::{Value, json};
-use tokio::sync::Barrier;
 use tokio_postgres::{Client, NoTls};
 
 const PAGE: u64 = 1000;
@@ -216,37 +215,50 @@ impl Bench {
     }
 
     /// So many who claim at once, each with a connection of its own that has claimed before.
-    async fn runners(&self, count: usize, rounds: usize) -> Value {
-        let begin = Arc::new(Barrier::new(count + 1));
-        let mut tasks = Vec::new();
-        for _ in 0..count {
-            let store =
-                StoreOptions::default().with_policies(self.policies.clone()).with_clock_bound(Duration::MAX);
-            let options = PostgresOptions::default().with_schema(&self.schema).with_connections(1);
-            let store = PostgresStore::connect(&self.url, options.with_store(store)).await.unwrap();
-            let (begin, clock) = (Arc::clone(&begin), Arc::clone(&self.clock));
-            tasks.push(tokio::spawn(async move {
-                let claim = Claim::new(VisitType::git(), 1000).with_lease(LEASE);
-                store.claim(&claim, clock.now()).await.unwrap();
-                begin.wait().await;
-                let mut got = Vec::new();
-                for _ in 0..rounds {
-                    let visits = store.claim(&claim, clock.now()).await.unwrap().visits;
-                    got.extend(visits.into_iter().map(|v| v.visit.0));
-                }
-                got
-            }));
-        }
-        begin.wait().await;
+    fn runners(&self, count: usize, rounds: usize) -> Value {
+        let begin = Arc::new(std::sync::Barrier::new(count + 1));
+        let tasks: Vec<_> = (0..count)
+            .map(|_| {
+                let store = StoreOptions::default()
+                    .with_policies(self.policies.clone())
+                    .with_clock_bound(Duration::MAX);
+                let options = PostgresOptions::default().with_schema(&self.schema).with_connections(1);
+                let options = options.with_store(store);
+                let (begin, clock, url) = (Arc::clone(&begin), Arc::clone(&self.clock), self.url.clone());
+                std::thread::spawn(move || {
+                    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                    runtime.block_on(async {
+                        let store = PostgresStore::connect(&url, options).await.unwrap();
+                        let claim = Claim::new(VisitType::git(), 1000).with_lease(LEASE);
+                        store.claim(&claim, clock.now()).await.unwrap();
+                        begin.wait();
+                        let mut got = Vec::new();
+                        for _ in 0..rounds {
+                            let visits = store.claim(&claim, clock.now()).await.unwrap().visits;
+                            got.extend(visits.into_iter().map(|v| v.visit.0));
+                        }
+                        got
+                    })
+                })
+            })
+            .collect();
+        begin.wait();
         let began = Instant::now();
-        let mut got = Vec::new();
-        for task in tasks {
-            got.extend(task.await.unwrap());
-        }
+        let got: Vec<u64> = tasks.into_iter().flat_map(|task| task.join().unwrap()).collect();
         let took = ms(began);
         let distinct = got.iter().collect::<BTreeSet<_>>().len();
         assert_eq!(distinct, got.len(), "no visit is handed out twice");
         json!({ "ms": took, "visits": distinct })
+    }
+
+    /// Ends all visits under way, as if there had been none.
+    async fn free(&mut self) -> Value {
+        self.held.clear();
+        let schema = &self.schema;
+        let sql = format!("delete from {schema}.lease; delete from {schema}.position");
+        self.client.batch_execute(&sql).await.unwrap();
+        self.client.batch_execute(&format!("vacuum {schema}.lease")).await.unwrap();
+        json!({})
     }
 
     /// The status of so many origins, named by (url, visit type) in a file of lines.
@@ -356,7 +368,8 @@ impl Bench {
             }
             "hold" => self.hold(small(1)).await,
             "outcomes" => self.outcomes().await,
-            "runners" => self.runners(small(1), small(2)).await,
+            "runners" => self.runners(small(1), small(2)),
+            "free" => self.free().await,
             "stats" => self.stats(words[1]).await,
             "page" => self.page().await,
             "metrics" => self.metrics().await,
@@ -366,7 +379,7 @@ impl Bench {
     }
 }
 
-#[tokio::main]
+#[tokio::main(flavor = "current_thread")]
 async fn main() {
     let url = std::env::var("BENCH_PG").expect("BENCH_PG names a server");
     let (client, connection) = tokio_postgres::connect(&url, NoTls).await.unwrap();

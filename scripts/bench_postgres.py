@@ -1,9 +1,10 @@
 """Measures the store in PostgreSQL and the incumbent, in turn, on one server. Called by scripts/bench, with
 the incumbent's interpreter.
 
-    bench_postgres.py OURS --peer FOLDER --dsn DSN --url URL --origins N [--large N] [--work FOLDER]
+    bench_postgres.py OURS --peer FOLDER --dsn DSN --url URL --work FOLDER --origins N [--large N] [--only STEPS]
+      [--command LAMPLIGHTER --forge URL --repos N --pairs N]
 
-OURS is the binary of benches/postgres.rs; FOLDER has the incumbent's tools. One line is printed, each figure
+OURS is the binary of benches/postgres.rs; the peer's FOLDER has the incumbent's tools. One line is printed, each figure
 with its bar; the exit status is 1 where a bar is missed. What each step took goes to standard error.
 """
 import argparse
@@ -139,7 +140,9 @@ def outcomes(ours, peer, verdict, origins):
     from swh.scheduler.journal_client import process_journal_objects
     s = peer.backend()
     mine, theirs = [], []
+    ours("free")
     for turn in range(20):
+        ours("claim", 1000)
         told = ours("outcomes")
         mine.append(told["rows"] / told["ms"] * 1e3)
         messages = []
@@ -155,9 +158,11 @@ def outcomes(ours, peer, verdict, origins):
 def runners(ours, peer, verdict):
     ones, eights = [], []
     for _ in range(3):
+        ours("free")
         one = ours("runners", 1, 16)
         ones.append(one["visits"] / one["ms"] * 1e3)
-        eight = ours("runners", 8, 4)
+        ours("free")
+        eight = ours("runners", 8, 2)
         eights.append(eight["visits"] / eight["ms"] * 1e3)
     one, eight = statistics.median(ones), statistics.median(eights)
     verdict.bar(f"8 runners {eight:,.0f} distinct visits/s, one {one:,.0f}", eight >= one)
@@ -211,6 +216,7 @@ def paging(ours, peer, verdict, most):
 def metrics(ours, peer, verdict):
     s = peer.backend()
     mine, theirs = [], []
+    ours("free")
     for _ in range(5):
         mine.append(ours("metrics")["ms"])
         theirs.append(timed(s.update_metrics)[0] * 1e3)
@@ -235,6 +241,33 @@ def large(ours, verdict, small, many):
     verdict.bar(f"{buffers['small']:,.0f} and {buffers['large']:,.0f} buffers (at most 20,000)", max(buffers.values()) <= 20_000)
 
 
+def listing(o, peer, verdict):
+    """A forge's repositories into each store, in turn: by the command, and by the incumbent's lister."""
+    mine, theirs = [], []
+    for pair in range(o.pairs):
+        schema = f"listing_{pair}"
+        with peer.psycopg.connect(o.dsn, autocommit=True) as c:
+            c.execute(f"drop schema if exists {schema} cascade")
+        argv = [o.command, "list", "pagure", f"url={o.forge}/", "instance=loopback", "--store", f"{o.url}?schema={schema}",
+                "--concurrency", "64", "--json"]
+        seconds, done = timed(lambda: subprocess.run(argv, capture_output=True, text=True))
+        if done.returncode != 0 or json.loads(done.stdout)["new"] != o.repos:
+            sys.exit(f"{argv[0]} ended with {done.returncode}: {done.stderr[-2000:]}{done.stdout[-2000:]}")
+        mine.append(o.repos / seconds)
+        with peer.psycopg.connect(o.dsn, autocommit=True) as c:
+            found = c.execute(f"select count(*) from {schema}.origin").fetchone()[0]
+            c.execute(f"drop schema {schema} cascade")
+        if found != o.repos:
+            sys.exit(f"{found} of {o.repos} are in the store")
+        peer.create()
+        argv = [sys.executable, os.path.join(o.peer, "peer_lister.py"), o.forge, peer.dsn(peer.DB)]
+        seconds, done = timed(lambda: subprocess.run(argv, capture_output=True, text=True))
+        if done.returncode != 0 or json.loads(done.stdout.splitlines()[-1])["origins"] != o.repos:
+            sys.exit(f"the incumbent's lister ended with {done.returncode}: {done.stderr[-2000:]}{done.stdout[-2000:]}")
+        theirs.append(o.repos / seconds)
+    verdict.times(f"{o.repos:,} repositories over HTTP", statistics.median(mine), statistics.median(theirs), 8, "a second, whole process,")
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("ours")
@@ -242,7 +275,11 @@ def main():
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--origins", type=int, required=True)
     parser.add_argument("--large", type=int, default=0)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="record,claims,more,large,listing")
+    parser.add_argument("--command", default="")
+    parser.add_argument("--forge", default="")
+    parser.add_argument("--repos", type=int, default=0)
+    parser.add_argument("--pairs", type=int, default=3)
     o = parser.parse_args()
     os.environ["BENCH_ADMIN_DSN"] = o.dsn
     sys.path.insert(0, o.peer)
@@ -250,7 +287,7 @@ def main():
     told, sys.stdout = sys.stdout, sys.stderr
     import peer_swh_scheduler as peer
     ours, verdict = Ours(o.ours, o.url), Verdict()
-    steps = o.only.split(",") if o.only else ["record", "claims", "more", "large"]
+    steps = o.only.split(",")
     sizes = record(ours, peer, verdict, o.origins) if "record" in steps else None
     if "claims" in steps or "more" in steps:
         peer.load(o.origins)
@@ -276,6 +313,8 @@ def main():
         paging(ours, peer, verdict, 250_000)
     if o.large and "large" in steps:
         large(ours, verdict, o.large // 10, o.large)
+    if o.command and o.repos and "listing" in steps:
+        listing(o, peer, verdict)
     ours.child.stdin.close()
     print(f"{o.origins:,} origins: " + "; ".join(verdict.said), file=told)
     return 1 if verdict.missed else 0

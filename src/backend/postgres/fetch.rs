@@ -8,7 +8,9 @@ use tokio_postgres::types::ToSql;
 
 use super::db::Db;
 use super::known::{CHANGES, Known, Numbers, Unknown};
-use super::learn::{find, find_by_forge, learn, learn_types, origin_columns, types_sql};
+use super::learn::{
+    find, find_by_forge, learn, learn_listings, learn_types, listing_columns, origin_columns, types_sql,
+};
 use super::origin;
 use super::rows::{Gap, Lister, Run};
 use super::sql::{Time, signed};
@@ -31,6 +33,8 @@ const FORGE_PREFIX: usize = 12;
 pub(super) struct Hints {
     /// So many origins are wanted of each lane.
     pub(super) batch: u64,
+    /// Of origins only what pages of them show is wanted: the rest is not read.
+    pub(super) shown: bool,
     /// Only those that this lister lists are wanted.
     pub(super) only: Option<i32>,
     /// Where to begin in a slot instead of at its head.
@@ -65,7 +69,7 @@ pub(super) async fn all(db: &Db<'_>, known: &mut Known, hints: &Hints, unknown: 
     let mut entries = Vec::new();
     for (table, wanted) in asked.keys {
         match table {
-            keys::ORIGIN => origins(db, known, &wanted).await?,
+            keys::ORIGIN => origins(db, known, &wanted, hints.shown).await?,
             keys::LEASE => queued::leases_of(db, known, &wanted).await?,
             keys::LISTER => listers(db, known, "id = any($1)", &[&ids(&wanted)], wanted.clone()).await?,
             keys::LISTER_ID => {
@@ -155,11 +159,16 @@ fn ids(keys: &[Vec<u8>]) -> Vec<i32> {
     keys.iter().map(|k| Parts(k).u32().cast_signed()).collect()
 }
 
-async fn origins(db: &Db<'_>, known: &mut Known, wanted: &[Vec<u8>]) -> Result<()> {
+async fn origins(db: &Db<'_>, known: &mut Known, wanted: &[Vec<u8>], shown: bool) -> Result<()> {
     let ids: Vec<i64> = wanted.iter().map(|k| signed(keys::first_u64(k))).collect();
-    let sql = format!("select {} from {{s}}.origin o where o.id = any($1)", origin_columns());
+    let columns = if shown { listing_columns() } else { origin_columns() };
+    let sql = format!("select {columns} from {{s}}.origin o where o.id = any($1)");
     let rows = db.rows(&sql, &[&ids]).await?;
-    learn(db, known, rows).await?;
+    if shown {
+        learn_listings(db, known, rows).await?;
+    } else {
+        learn(db, known, rows).await?;
+    }
     known.all_absent(keys::ORIGIN, wanted.to_vec());
     Ok(())
 }
@@ -363,6 +372,18 @@ pub(super) async fn reserve(db: &Db<'_>, known: &mut Known, name: &[u8], n: u64)
     let row = db.row(&sql, &[&signed(n)]).await?;
     let first = row.try_get::<_, i64>(0).map_err(|e| sql::failed("reserving numbers", e))?.cast_unsigned();
     known.sequence_is(name, Numbers { last: first.saturating_sub(1), reserved: n });
+    Ok(())
+}
+
+/// Gives back reserved numbers that were not used, unless somebody has reserved others meanwhile: then
+/// they are lost.
+pub(super) async fn give_back(db: &Db<'_>, known: &Known, name: &[u8], last: Option<u64>) -> Result<()> {
+    let Some(numbers) = known.sequence(name) else { return Ok(()) };
+    let (reserved, used) = (numbers.last + numbers.reserved, last.unwrap_or(numbers.last));
+    if used < reserved {
+        let sql = format!("select {{s}}.give_back('{{s}}.{}'::regclass, $1, $2)", sequence(name)?);
+        db.row(&sql, &[&signed(reserved), &signed(used)]).await?;
+    }
     Ok(())
 }
 

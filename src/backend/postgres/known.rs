@@ -46,6 +46,8 @@ struct Table {
     /// Ranges of which every entry is known: where each begins, and where it ends (none: with the table).
     /// No two of them meet.
     whole: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// The numbers of origins behind prefixes, where all of them are known.
+    numbers: HashMap<Vec<u8>, Vec<u64>>,
     /// How many ranges were asked for.
     asked: u32,
 }
@@ -149,6 +151,13 @@ impl Known {
         }
     }
 
+    /// Learns that all numbers behind a prefix are known by now: those found, and these.
+    pub(super) fn numbers_are(&mut self, table: u8, prefix: Vec<u8>, more: Option<u64>) {
+        if let Some(table) = self.tables.get_mut(usize::from(table)) {
+            table.numbers.entry(prefix).or_default().extend(more);
+        }
+    }
+
     /// Learns of each of these that it is not there, unless it was found.
     pub(super) fn all_absent(&mut self, table: u8, keys: Vec<Vec<u8>>) {
         for key in keys {
@@ -230,6 +239,9 @@ impl Known {
 /// The sequence of tokens of the change feed: given when the transaction ends, in the order of commits,
 /// unless somebody wants to know one before.
 pub(super) const CHANGES: &[u8] = b"change";
+
+/// The sequence of tokens of visits.
+pub(super) const VISITS: &[u8] = b"visit";
 
 fn to_be_fetched() -> BackendError {
     BackendError::new(BackendErrorKind::Unavailable, "rows to be fetched")
@@ -386,6 +398,20 @@ impl KvRead for Draft<'_> {
             self.miss(Unknown::Range(table, rest, to.map(<[u8]>::to_vec)));
         }
         Ok(())
+    }
+
+    fn numbers(&self, table: u8, prefix: &[u8]) -> Option<Vec<u64>> {
+        let mut numbers = self.known.tables.get(usize::from(table))?.numbers.get(prefix)?.clone();
+        if let Some(writes) = self.writes.get(&table) {
+            let under = writes.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded));
+            for (key, value) in under.take_while(|(key, _)| key.starts_with(prefix)) {
+                let number = keys::first_u64(key.get(prefix.len()..).unwrap_or_default());
+                numbers.retain(|known| *known != number);
+                numbers.extend(value.as_ref().map(|_| number));
+            }
+            numbers.sort_unstable();
+        }
+        Some(numbers)
     }
 
     fn count(&self, table: u8, from: &[u8], to: &[u8], limit: u64) -> Result<u64> {

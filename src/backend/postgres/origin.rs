@@ -266,6 +266,20 @@ pub(super) fn listing(row: Other) -> Result<Listing> {
     Ok(listing)
 }
 
+/// As much of an origin as pages of origins show, its further listings to be added.
+pub(super) fn shown(first: Other, url: String, visit_type: i16, disabled: Option<Json>) -> Result<OriginRow> {
+    let listings = if first.lister == 0 { Vec::new() } else { vec![listing(first)?] };
+    let stopped: Stopped = disabled.as_ref().map_or(Ok(Stopped::default()), |j| from_json(&j.0))?;
+    let visit_type = visit_type.cast_unsigned();
+    let mut row =
+        OriginRow { url, visit_type, listings, visits: None, evidence: None, wishes: None, place: None };
+    crate::backend::engine::place::edit_wishes(&mut row, |w| {
+        w.by_hand = stopped.by_hand;
+        w.by_failures = stopped.by_failures;
+    });
+    Ok(row)
+}
+
 /// An origin of the engine's, its further listings to be added.
 pub(super) fn row(origin: Origin) -> Result<OriginRow> {
     let visit_type = origin.visit_type.cast_unsigned();

@@ -60,6 +60,12 @@ impl Writes {
         self.tables.get(&table).into_iter().flatten().map(|(key, _)| keys::first_u64(key))
     }
 
+    /// The last number given of a sequence; none where none was.
+    pub(super) fn last_of(&self, sequence: &[u8]) -> Option<u64> {
+        let value = self.tables.get(&keys::META)?.get(sequence)?.as_deref()?;
+        Some(keys::first_u64(value))
+    }
+
     /// Whether a place in the queue was taken.
     pub(super) fn took(&self, place: &[u8]) -> bool {
         self.tables.get(&keys::QUEUE).and_then(|queue| queue.get(place)).is_some_and(Option::is_none)

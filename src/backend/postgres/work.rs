@@ -6,7 +6,7 @@ use tokio_postgres::IsolationLevel;
 
 use super::db::Db;
 use super::fetch::{self, Hints};
-use super::known::{Draft, Known, Unknown};
+use super::known::{Draft, Known, Unknown, VISITS};
 use super::save::{self, Writes};
 use super::sql::{collided, failed, lost};
 use super::{PostgresStore, claim, learn, seen};
@@ -247,6 +247,9 @@ impl PostgresStore {
                 tx.rollback().await.map_err(|e| failed("taking back a rehearsal", e))?;
                 return Ok(result);
             }
+            if claimed.is_some() {
+                fetch::give_back(&db, &known, VISITS, writes.last_of(VISITS)).await?;
+            }
             if save::still_true(&db, &known, &mut writes).await? {
                 if let Some(number) = claimed.filter(|_| hints.only.is_none()) {
                     claim::end(&db, &known, &writes, (number, &hints.positions), now).await?;
@@ -357,7 +360,16 @@ impl PostgresStore {
                 }
             };
             match next {
-                Ok(unknown) => fetch::all(db, known, hints, unknown).await?,
+                Ok(unknown) => {
+                    // Who reads rows of those who wait will hand them out, and needs a token for each.
+                    let rows = |what: &&Unknown| matches!(what, Unknown::Key(keys::ORIGIN, _));
+                    let rows = (unknown.iter().filter(rows).count() as u64).min(hints.batch);
+                    let reserved = known.sequence(VISITS).is_some_and(|n| n.reserved > 0);
+                    fetch::all(db, known, hints, unknown).await?;
+                    if rows > 0 && !reserved {
+                        fetch::reserve(db, known, VISITS, rows).await?;
+                    }
+                }
                 Err(wanting) => {
                     for (sequence, n) in wanting {
                         fetch::reserve(db, known, &sequence, n).await?;
@@ -374,9 +386,20 @@ impl PostgresStore {
         fetch: Vec<Unknown>,
         f: impl Fn(&dyn KvRead, &mut Ctx<'_>) -> Result<R> + Send + Sync,
     ) -> Result<R> {
+        self.read_with(now, fetch, &Hints::default(), f).await
+    }
+
+    /// As [`PostgresStore::read`], where more is known of what will be read.
+    pub(super) async fn read_with<R: Send>(
+        &self,
+        now: Timestamp,
+        fetch: Vec<Unknown>,
+        hints: &Hints,
+        f: impl Fn(&dyn KvRead, &mut Ctx<'_>) -> Result<R> + Send + Sync,
+    ) -> Result<R> {
         let mut tried = 1;
         loop {
-            match self.read_once(now, fetch.clone(), &f).await {
+            match self.read_once(now, fetch.clone(), hints, &f).await {
                 Ok(result) => return Ok(result),
                 Err(Failure::Again(_)) if tried < ATTEMPTS => tried += 1,
                 Err(Failure::Again(error) | Failure::For(error)) => return Err(error),
@@ -390,6 +413,7 @@ impl PostgresStore {
         &self,
         now: Timestamp,
         fetch: Vec<Unknown>,
+        hints: &Hints,
         f: &(dyn Fn(&dyn KvRead, &mut Ctx<'_>) -> Result<R> + Send + Sync),
     ) -> Result<R, Failure> {
         let mut client = self.client().await?;
@@ -401,9 +425,8 @@ impl PostgresStore {
         let mut known = Known::new();
         fetch::types(&db, &mut known).await?;
         let mut unknown = fetch;
-        let hints = Hints::default();
         loop {
-            fetch::all(&db, &mut known, &hints, unknown).await?;
+            fetch::all(&db, &mut known, hints, unknown).await?;
             let draft = Draft::new(&known);
             let result = Ctx::new(&draft, &self.options, now).and_then(|mut ctx| f(&draft, &mut ctx));
             unknown = draft.unknown();

@@ -27,6 +27,14 @@ begin
   return first;
 end $$;
 
+-- Gives back the numbers after `used`, where `reserved` is still the last one.
+create function {s}.give_back(seq regclass, reserved bigint, used bigint) returns void language plpgsql as $$
+begin
+  perform pg_advisory_lock(1818324336, seq::oid::int);
+  if pg_sequence_last_value(seq) = reserved then perform setval(seq, greatest(used, 1), used > 0); end if;
+  perform pg_advisory_unlock(1818324336, seq::oid::int);
+end $$;
+
 create table {s}.lister (
   id int primary key,
   uuid uuid not null unique,
