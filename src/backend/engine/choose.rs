@@ -104,6 +104,7 @@ pub(crate) fn choose(
         let offers: Vec<_> = heads.iter().map(|h| (h.lane.share, h.ready.len())).collect();
         let shares = allocate(need, &offers, &mut owed.credit);
         let all = heads.iter().zip(&shares).flat_map(|(head, share)| head.ready.iter().take(*share));
+        t.will_number("visit", (claiming.taken.len() + need) as u64);
         will_look(t, ctx, all)?;
         let mut moved = 0;
         for (head, share) in heads.iter_mut().zip(shares) {

@@ -37,14 +37,15 @@ fn forge_key(lister: u32, forge_id: &str) -> K {
     K::new().u32(lister).u64(forge_place(forge_id))
 }
 
-/// Tells that the origin of a sighting will be looked for: whose URL is new is looked for by its id.
-pub(crate) fn will_mean(t: &dyn KvRead, ctx: &Ctx<'_>, lister: u32, origin: &NewOrigin) -> Result<()> {
-    let Some(forge_id) = &origin.forge_id else { return Ok(()) };
+/// Tells that the origin of a sighting will be looked for: whose URL is new is looked for by its id. Returns
+/// whether it seems to be a new one.
+pub(crate) fn will_mean(t: &dyn KvRead, ctx: &Ctx<'_>, lister: u32, origin: &NewOrigin) -> Result<bool> {
     let digest = ctx.digest(&origin.url, origin.visit_type.as_str());
-    if numbers_under(t, keys::ORIGIN_KEY, &digest)?.is_empty() {
-        numbers_under(t, keys::FORGE, &forge_key(lister, forge_id))?;
+    if !numbers_under(t, keys::ORIGIN_KEY, &digest)?.is_empty() {
+        return Ok(false);
     }
-    Ok(())
+    let Some(forge_id) = &origin.forge_id else { return Ok(true) };
+    Ok(numbers_under(t, keys::FORGE, &forge_key(lister, forge_id))?.is_empty())
 }
 
 fn listing_of(row: &OriginRow, lister: u32) -> Option<&Listing> {

@@ -60,6 +60,11 @@ pub(crate) trait KvRead {
         Ok(())
     }
 
+    /// Tells that so many numbers of a sequence will be given: those that are not can be had again.
+    fn will_number(&self, sequence: &str, count: u64) {
+        let _ = (sequence, count);
+    }
+
     /// Stops a run over tables that are far away where some of what was read is still to be fetched: what
     /// follows would be a lot of work for nothing.
     fn settled(&self) -> Result<()> {

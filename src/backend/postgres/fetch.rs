@@ -64,6 +64,7 @@ pub(super) async fn all(db: &Db<'_>, known: &mut Known, hints: &Hints, unknown: 
             Unknown::Range(..) => asked.ranges.push(what),
             Unknown::Count(..) => asked.counts.push(what),
             Unknown::Sample(visit_type, limit) => queued::sample(db, known, visit_type, limit).await?,
+            Unknown::Numbers(name, n) => reserve(db, known, &name, n).await?,
         }
     }
     let mut entries = Vec::new();
@@ -82,8 +83,11 @@ pub(super) async fn all(db: &Db<'_>, known: &mut Known, hints: &Hints, unknown: 
             }
             keys::OPEN_RUN => open_runs(db, known, wanted).await?,
             keys::META => {
+                // What is reserved by now is known better.
                 for name in wanted {
-                    last_number(db, known, name).await?;
+                    if known.sequence(&name).is_none_or(|n| n.reserved == 0) {
+                        last_number(db, known, name).await?;
+                    }
                 }
             }
             keys::SEEN => seen::fetch(db, known, wanted).await?,

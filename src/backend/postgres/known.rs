@@ -35,6 +35,8 @@ pub(super) enum Unknown {
     Count(u8, Vec<u8>, Vec<u8>, u64),
     /// Up to so many origins of a visit type that wait, from all over its lanes.
     Sample(u16, usize),
+    /// So many numbers of a sequence.
+    Numbers(Vec<u8>, u64),
 }
 
 /// An entry's value; none where there is no such entry.
@@ -231,6 +233,14 @@ impl Known {
         self.sequences.get(name).copied()
     }
 
+    /// The sequences of which numbers are reserved.
+    pub(super) fn reserved(&self) -> Vec<Vec<u8>> {
+        let mut names: Vec<_> =
+            self.sequences.iter().filter(|(_, n)| n.reserved > 0).map(|(name, _)| name.clone()).collect();
+        names.retain(|name| name.as_slice() != CHANGES);
+        names
+    }
+
     pub(super) fn sequence_is(&mut self, name: &[u8], numbers: Numbers) {
         self.sequences.insert(name.to_vec(), numbers);
     }
@@ -239,9 +249,6 @@ impl Known {
 /// The sequence of tokens of the change feed: given when the transaction ends, in the order of commits,
 /// unless somebody wants to know one before.
 pub(super) const CHANGES: &[u8] = b"change";
-
-/// The sequence of tokens of visits.
-pub(super) const VISITS: &[u8] = b"visit";
 
 fn to_be_fetched() -> BackendError {
     BackendError::new(BackendErrorKind::Unavailable, "rows to be fetched")
@@ -457,6 +464,13 @@ impl KvRead for Draft<'_> {
         }
         // Nothing good can come of going on without them.
         if stop { Err(to_be_fetched()) } else { Ok(()) }
+    }
+
+    fn will_number(&self, sequence: &str, count: u64) {
+        let name = sequence.as_bytes();
+        if self.known.sequence(name).is_none_or(|numbers| numbers.reserved == 0) && count > 0 {
+            self.miss(Unknown::Numbers(name.to_vec(), count));
+        }
     }
 
     fn settled(&self) -> Result<()> {

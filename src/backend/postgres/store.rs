@@ -222,7 +222,6 @@ impl PostgresStore {
         plan.hints = Hints { batch: claim.count as u64, ..Hints::default() };
         plan.only = claim.lister.as_ref().map(|lister| lister.id().0);
         plan.fetch = vec![
-            Unknown::Key(keys::META, b"visit".to_vec()),
             Unknown::Key(keys::SWEEP, Vec::new()),
             Unknown::Range(keys::STALE_DUE, Vec::new(), None),
             Unknown::Key(keys::OWNER_ID, digest128(claim.owner.as_bytes()).to_vec()),

@@ -6,7 +6,7 @@ use tokio_postgres::IsolationLevel;
 
 use super::db::Db;
 use super::fetch::{self, Hints};
-use super::known::{Draft, Known, Unknown, VISITS};
+use super::known::{Draft, Known, Unknown};
 use super::save::{self, Writes};
 use super::sql::{collided, failed, lost};
 use super::{PostgresStore, claim, learn, seen};
@@ -247,8 +247,8 @@ impl PostgresStore {
                 tx.rollback().await.map_err(|e| failed("taking back a rehearsal", e))?;
                 return Ok(result);
             }
-            if claimed.is_some() {
-                fetch::give_back(&db, &known, VISITS, writes.last_of(VISITS)).await?;
+            for sequence in known.reserved() {
+                fetch::give_back(&db, &known, &sequence, writes.last_of(&sequence)).await?;
             }
             if save::still_true(&db, &known, &mut writes).await? {
                 if let Some(number) = claimed.filter(|_| hints.only.is_none()) {
@@ -360,18 +360,10 @@ impl PostgresStore {
                 }
             };
             match next {
-                Ok(unknown) => {
-                    // Who reads rows of those who wait will hand them out, and needs a token for each.
-                    let rows = |what: &&Unknown| matches!(what, Unknown::Key(keys::ORIGIN, _));
-                    let rows = (unknown.iter().filter(rows).count() as u64).min(hints.batch);
-                    let reserved = known.sequence(VISITS).is_some_and(|n| n.reserved > 0);
-                    fetch::all(db, known, hints, unknown).await?;
-                    if rows > 0 && !reserved {
-                        fetch::reserve(db, known, VISITS, rows).await?;
-                    }
-                }
+                Ok(unknown) => fetch::all(db, known, hints, unknown).await?,
                 Err(wanting) => {
                     for (sequence, n) in wanting {
+                        fetch::give_back(db, known, &sequence, None).await?;
                         fetch::reserve(db, known, &sequence, n).await?;
                     }
                 }
