@@ -48,6 +48,19 @@ stop_postgres() {
   pg_url=
 }
 
+# An interpreter with swh-scheduler, named by LAMPLIGHTER_SWH_PYTHON: made where that can be done.
+want_swh() {
+  [ -z "${LAMPLIGHTER_SWH_PYTHON:-}" ] || return 0
+  local swh="$PWD/target/swh"
+  if ! "$swh/bin/python" -c 'import swh.scheduler, psycopg' 2>/dev/null; then
+    say "swh-scheduler 3.6.0"
+    rm -rf "$swh"
+    python3 -m venv "$swh" 2>/dev/null &&
+      "$swh/bin/pip" install --quiet --disable-pip-version-check swh-scheduler==3.6.0 psycopg-binary || return 1
+  fi
+  export LAMPLIGHTER_SWH_PYTHON="$swh/bin/python"
+}
+
 shared() { printf '%s' "${LAMPLIGHTER_SHARED:-../shared}"; }
 
 # Appends one measurement: command, result.

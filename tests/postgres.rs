@@ -503,7 +503,7 @@ async fn no_statement_reads_a_whole_table() {
         for (name, statement, params) in &prepared {
             let ours = statement.contains(schema.as_str()) && !statement.to_lowercase().starts_with("copy");
             let counts_all =
-                ["with judged as", "group by 1", "row_number()"].iter().any(|s| statement.contains(s));
+                ["with first as", "group by 1", "row_number()"].iter().any(|s| statement.contains(s));
             if !ours || counts_all {
                 continue;
             }
@@ -523,7 +523,11 @@ async fn no_statement_reads_a_whole_table() {
                 // Each lane in the order of its index; what is sorted is what both have given, never more
                 // than is wanted.
                 for index in ["origin_place", "origin_also"] {
-                    assert!(plan.contains(&format!("Index Scan using {index} on")), "{statement}\n{plan}");
+                    assert!(
+                        plan.contains(&format!("Index Only Scan using {index} on"))
+                            || plan.contains(&format!("Index Scan using {index} on")),
+                        "{statement}\n{plan}"
+                    );
                 }
                 assert!(plan.matches("Sort Key").count() <= 1, "{statement}\n{plan}");
                 looked.insert("queue");

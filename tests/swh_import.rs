@@ -181,7 +181,54 @@ async fn the_same_origins_are_claimed_under_the_same_policy() {
     let count = origins();
     let (name, address) = database(&schemas, count).await;
     let client = schemas.client().await;
-    let github = "o.lister_id = '00000000-0000-0000-0000-000000000000'";
+    compare(&schemas, (&client, &name, &address), count, None).await;
+    drop(client);
+    schemas.done().await;
+}
+
+/// A database that the incumbent's own calls have made, and what it would claim of it by its own account.
+/// `LAMPLIGHTER_SWH_PYTHON` names an interpreter that has swh-scheduler.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_incumbent_would_claim_is_claimed_here() {
+    let Some(schemas) = Schemas::new("swh_made") else { return };
+    let Some(python) = std::env::var_os("LAMPLIGHTER_SWH_PYTHON").filter(|python| !python.is_empty()) else {
+        eprintln!("\n!! SKIPPED: LAMPLIGHTER_SWH_PYTHON names no interpreter with swh-scheduler 3.6.0\n");
+        return;
+    };
+    let count = origins();
+    let database = format!("lamplighter_swh_{}", std::process::id());
+    let admin = schemas.client().await;
+    admin.batch_execute(&format!("create database {database}")).await.unwrap();
+    let mut address = url::Url::parse(&schemas.url).unwrap();
+    address.set_path(&database);
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/swh_made.py");
+    let made = std::process::Command::new(python)
+        .args([script, address.as_str(), &count.to_string()])
+        .stderr(std::process::Stdio::inherit())
+        .output()
+        .unwrap();
+    assert!(made.status.success());
+    let told: serde_json::Value = serde_json::from_slice(&made.stdout).unwrap();
+    let (client, connection) =
+        tokio_postgres::connect(address.as_str(), tokio_postgres::NoTls).await.unwrap();
+    let connection = tokio::spawn(connection);
+    compare(&schemas, (&client, "public", address.as_str()), count, Some(&told)).await;
+    drop(client);
+    connection.await.unwrap().unwrap();
+    admin.batch_execute(&format!("drop database {database} with (force)")).await.unwrap();
+    drop(admin);
+    schemas.done().await;
+}
+
+/// Imports a database under each policy and compares what is claimed: with what the policies are said to
+/// do, and with what the incumbent told.
+async fn compare(
+    schemas: &Schemas,
+    (client, name, address): (&tokio_postgres::Client, &str, &str),
+    count: usize,
+    told: Option<&serde_json::Value>,
+) {
+    let github = format!("o.lister_id = (select id from \"{name}\".listers where name = 'github')");
     let listing = format!(
         "{github} and (s.last_scheduled is null or s.last_scheduled < timestamptz '2026-06-01 00:00:00+00' - interval '5 days')"
     );
@@ -221,7 +268,7 @@ async fn the_same_origins_are_claimed_under_the_same_policy() {
             let options = schemas.options().with_store(StoreOptions::default().with_policies(policies));
             Box::new(schemas.open(options).await)
         };
-        import(&address, &*store).await.unwrap();
+        import(address, &*store).await.unwrap();
         for visit_type in ["git", "hg"] {
             let mut claim = Claim::new(VisitType::new(visit_type).unwrap(), count);
             if order == Order::FirstVisitsAfterListing {
@@ -229,14 +276,15 @@ async fn the_same_origins_are_claimed_under_the_same_policy() {
             }
             let ours: Vec<_> =
                 store.claim(&claim, theirs::now()).await.unwrap().visits.into_iter().map(|v| v.url).collect();
-            let mut theirs = theirs::claims(&client, &name, visit_type, (wanted, by)).await;
+            let mut theirs = theirs::claims(client, name, visit_type, (wanted, by)).await;
+            let mut done = BTreeSet::new();
             if order == Order::StopAfterSuccess {
                 // One visited with success whose last visit failed is tried again there, and not here.
                 let sql = format!(
                     "select url from \"{name}\".origin_visit_stats where last_successful is not null"
                 );
                 let rows = client.query(&sql, &[]).await.unwrap();
-                let done: BTreeSet<String> = rows.iter().map(|r| r.get(0)).collect();
+                done = rows.iter().map(|r| r.get::<_, String>(0)).collect();
                 theirs.retain(|(url, _)| !done.contains(url));
             }
             let all: BTreeSet<_> = theirs.iter().map(|(url, _)| url.clone()).collect();
@@ -248,6 +296,22 @@ async fn the_same_origins_are_claimed_under_the_same_policy() {
             let in_order: Vec<_> =
                 theirs.iter().map(|(url, _)| url).filter(|url| unique.contains(url)).collect();
             let ours: Vec<_> = ours.iter().filter(|url| unique.contains(url)).collect();
+            if let Some(told) = told {
+                let grabbed = told[format!("{order} {visit_type}")].as_array().unwrap();
+                let mut once = BTreeSet::new();
+                let grabbed: Vec<String> = grabbed
+                    .iter()
+                    .map(|url| url.as_str().unwrap().to_owned())
+                    .filter(|url| !done.contains(url) && once.insert(url.clone()))
+                    .collect();
+                let differ: Vec<_> = once.symmetric_difference(&all).take(5).collect();
+                assert!(differ.is_empty(), "{order} of {visit_type}, as the incumbent tells: {differ:?}");
+                let grabbed: Vec<_> = grabbed.iter().filter(|url| unique.contains(url)).collect();
+                // Of what it sent and never visited nobody here knows when.
+                if order != Order::OldestScheduledFirst && order != Order::FirstVisitsAfterListing {
+                    assert_eq!(grabbed, in_order, "{order} of {visit_type}");
+                }
+            }
             assert!(
                 in_order.len() > all.len() / 5,
                 "{order} of {visit_type}: {} of {}",
@@ -258,5 +322,34 @@ async fn the_same_origins_are_claimed_under_the_same_policy() {
             assert_eq!(first, None, "{order} of {visit_type}, of {}", in_order.len());
         }
     }
+}
+
+/// The command does the same, and says so.
+#[cfg(feature = "cli")]
+#[tokio::test(flavor = "multi_thread")]
+async fn the_command_imports_and_counts() {
+    let Some(schemas) = Schemas::new("swh_command") else { return };
+    let (name, address) = database(&schemas, 500).await;
+    let store = schemas.url_of(&schemas.name());
+    let import = || {
+        let done = std::process::Command::new(env!("CARGO_BIN_EXE_lamplighter"))
+            .args(["import", "swh", &address, "--store", &store, "--json"])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stdout).into_owned();
+        (done.status.code(), serde_json::from_str::<serde_json::Value>(&said).unwrap_or_default(), said)
+    };
+    let (status, said, text) = import();
+    assert_eq!((status, said["new"].as_u64()), (Some(0), Some(510)), "{text}");
+    let (status, said, text) = import();
+    assert_eq!(
+        (status, said["new"].as_u64(), said["unchanged"].as_u64()),
+        (Some(0), Some(0), Some(510)),
+        "{text}"
+    );
+    let sql = format!("alter table \"{name}\".listed_origins drop column is_fork");
+    schemas.client().await.batch_execute(&sql).await.unwrap();
+    let (status, ..) = import();
+    assert_ne!(status, Some(0), "what is no such database is refused");
     schemas.done().await;
 }

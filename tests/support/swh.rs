@@ -74,7 +74,7 @@ pub(crate) async fn make(client: &Client, schema: &str, count: usize) {
 /// What the incumbent would claim of a visit type under one of its policies, all of it, in order; and of
 /// each, whether its place in the order is its own.
 pub(crate) async fn claims(
-    client: &Client,
+    client: &tokio_postgres::Client,
     schema: &str,
     visit_type: &str,
     (wanted, order): (&str, &str),

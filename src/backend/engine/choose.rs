@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::ctx::Ctx;
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, after_prefix, scan_prefix};
-use super::place::{facts, must_load, place, place_if_moved};
+use super::place::{facts, must_load, place, place_if_moved, will_judge, will_load};
 use super::rows::OriginRow;
 use crate::backend::Result;
 use crate::model::Timestamp;
@@ -100,8 +100,12 @@ pub(crate) fn choose(
         for head in &mut heads {
             fill(t, number, head, ctx.now.as_micros(), need, lister)?;
         }
+        t.settled()?;
         let offers: Vec<_> = heads.iter().map(|h| (h.lane.share, h.ready.len())).collect();
         let shares = allocate(need, &offers, &mut owed.credit);
+        let all = heads.iter().zip(&shares).flat_map(|(head, share)| head.ready.iter().take(*share));
+        t.will_number("visit", (claiming.taken.len() + need) as u64);
+        will_look(t, ctx, all)?;
         let mut moved = 0;
         for (head, share) in heads.iter_mut().zip(shares) {
             for candidate in head.ready.drain(..share) {
@@ -193,6 +197,12 @@ impl Claiming {
             lanes.push((lane, waiting));
         }
         let needed = needed(&classes, pace, count);
+        t.settled()?;
+        will_look(
+            t,
+            ctx,
+            lanes.iter().zip(&needed).flat_map(|((_, waiting), n)| waiting.iter().take(n * 2 + 64)),
+        )?;
         for ((lane, waiting), needed) in lanes.iter().zip(needed) {
             let until = self.taken.len() + needed;
             for candidate in waiting {
@@ -223,6 +233,8 @@ impl Claiming {
             if head.ready.is_empty() {
                 break;
             }
+            t.settled()?;
+            will_look(t, ctx, head.ready.iter())?;
             while let Some(candidate) = head.ready.pop_front() {
                 if self.chosen.insert(candidate.id) {
                     self.taken.extend(take(t, ctx, lane, &candidate, false)?);
@@ -263,6 +275,8 @@ impl Claiming {
     ) -> Result<Vec<Taken>> {
         let mut stored = tail(t, self.number, lane.lane, ctx.now.as_micros(), self.lister)?;
         stored.retain(|c| !self.chosen.contains(&c.id));
+        t.settled()?;
+        will_look(t, ctx, stored.iter())?;
         let mut stored = stored.into_iter().peekable();
         let mut fresh: BTreeMap<(i64, u64), Taken> = BTreeMap::new();
         let mut ready = Vec::new();
@@ -283,6 +297,16 @@ impl Claiming {
         }
         Ok(ready)
     }
+}
+
+/// Tells that these will be looked at.
+fn will_look<'c>(
+    t: &dyn KvRead,
+    ctx: &mut Ctx<'_>,
+    candidates: impl Iterator<Item = &'c Candidate> + Clone,
+) -> Result<()> {
+    will_load(t, candidates.clone().map(|c| c.id))?;
+    will_judge(t, ctx, candidates.map(|c| c.id))
 }
 
 fn listed_by(t: &dyn KvRead, id: u64, lister: Option<u32>) -> Result<bool> {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use super::ctx::{Ctx, fenced};
+use super::ctx::{Ctx, ORIGINS, fenced, last};
 use super::feed::Feed;
 use super::identity::{self, Meant};
 use super::keys::{self, K};
@@ -11,7 +11,7 @@ use super::place::{create, find_key, listing_lifts_hold, must_load, observe, pla
 use super::rows::{
     CursorRow, CursorState, Listing, OriginRow, PendingRow, Piece, Reading, RunRow, assemble, decode, to_json,
 };
-use super::sets::Additions;
+use super::sets::{self, Additions};
 use super::{frontier, gaps, parts, runs};
 use crate::backend::{ChangeKind, Committed, CursorEnd, GapKind, PageCommit, Result};
 use crate::lister::{PageBatch, Sighting};
@@ -95,6 +95,14 @@ pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: &PageCommit) 
     }
     let (sights, left_out) = sights(t, lister, &batch.origins)?;
     work.run.record.skipped += left_out;
+    if t.is_far() {
+        let mut new = 0;
+        for sight in &sights {
+            new += u64::from(identity::will_mean(t, ctx, lister, &sight.origin)?);
+        }
+        t.settled()?;
+        will_make(t, ctx, lister, new)?;
+    }
     for sight in sights {
         see(t, ctx, &mut work, sight)?;
     }
@@ -114,6 +122,22 @@ pub(crate) fn commit(t: &mut dyn KvTxn, ctx: &mut Ctx<'_>, commit: &PageCommit) 
         }
     }
     close(t, ctx, work)
+}
+
+/// Tells that so many origins will be made: what that reads is read first.
+fn will_make(t: &dyn KvRead, ctx: &mut Ctx<'_>, lister: u32, count: u64) -> Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    t.will_number(ORIGINS, count);
+    ctx.dated(t, lister)?;
+    ctx.trust(t, lister)?;
+    t.settled()?;
+    let first = last(t, ORIGINS)? + 1;
+    for chunk in sets::split(first).0..=sets::split(first + count - 1).0 {
+        t.get(keys::LISTED, &K::new().u32(lister).u64(chunk))?;
+    }
+    t.settled()
 }
 
 /// Writes what was gathered, and counts.

@@ -40,7 +40,7 @@ struct Digested {
 }
 
 /// The sequence of origins' numbers.
-const ORIGINS: &str = "origin";
+pub(crate) const ORIGINS: &str = "origin";
 
 /// A set of which the evidence of a lister depends, by (lister, chunk).
 type Evidence = HashMap<(u32, u64), Option<Chunk>>;

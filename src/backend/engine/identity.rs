@@ -11,7 +11,7 @@ use super::place::{edit_wishes, find, find_key, load, place, unqueue, write};
 use super::rows::{Former, Listing, OriginRow, Visits, decode, encode};
 use super::seen::LastSeen;
 use crate::backend::{ChangeKind, Result};
-use crate::model::{Gone, GoneReason, NewOrigin, OriginKey, digest128_of};
+use crate::model::{Gone, GoneReason, NewOrigin, OriginKey, digest128};
 
 /// An origin's number and row.
 pub(crate) type Numbered = (u64, OriginRow);
@@ -25,13 +25,27 @@ pub(crate) struct Meant {
 
 /// Where an id is looked up: by its number where it is one, so that what a forge lists by number lies
 /// together. Of several at one place the rows tell which is meant.
-fn forge_key(lister: u32, visit_type: &str, forge_id: &str) -> K {
+pub(crate) fn forge_place(forge_id: &str) -> u64 {
     let digest = || {
-        let whole = digest128_of(&[visit_type, " ", forge_id]);
-        whole.first_chunk().copied().unwrap_or_default()
+        let whole = digest128(forge_id.as_bytes());
+        u64::from_be_bytes(whole.first_chunk().copied().unwrap_or_default())
     };
-    let place: [u8; 8] = forge_id.parse().map_or_else(|_| digest(), u64::to_be_bytes);
-    K::new().u32(lister).bytes(&place)
+    forge_id.parse().unwrap_or_else(|_| digest())
+}
+
+fn forge_key(lister: u32, forge_id: &str) -> K {
+    K::new().u32(lister).u64(forge_place(forge_id))
+}
+
+/// Tells that the origin of a sighting will be looked for: whose URL is new is looked for by its id. Returns
+/// whether it seems to be a new one.
+pub(crate) fn will_mean(t: &dyn KvRead, ctx: &Ctx<'_>, lister: u32, origin: &NewOrigin) -> Result<bool> {
+    let digest = ctx.digest(&origin.url, origin.visit_type.as_str());
+    if !numbers_under(t, keys::ORIGIN_KEY, &digest)?.is_empty() {
+        return Ok(false);
+    }
+    let Some(forge_id) = &origin.forge_id else { return Ok(true) };
+    Ok(numbers_under(t, keys::FORGE, &forge_key(lister, forge_id))?.is_empty())
 }
 
 fn listing_of(row: &OriginRow, lister: u32) -> Option<&Listing> {
@@ -49,7 +63,7 @@ fn bearer(t: &dyn KvRead, ctx: &Ctx<'_>, lister: u32, origin: &NewOrigin) -> Res
         return Ok(None);
     };
     let number = kind.number;
-    for id in numbers_under(t, keys::FORGE, &forge_key(lister, origin.visit_type.as_str(), forge_id))? {
+    for id in numbers_under(t, keys::FORGE, &forge_key(lister, forge_id))? {
         let Some(row) = load(t, id)? else { continue };
         let bears = listing_of(&row, lister).is_some_and(|l| l.forge_id() == Some(forge_id));
         if bears && row.visit_type == number {
@@ -62,7 +76,7 @@ fn bearer(t: &dyn KvRead, ctx: &Ctx<'_>, lister: u32, origin: &NewOrigin) -> Res
 /// Notes which origin bears an id.
 pub(crate) fn index(t: &mut dyn KvTxn, lister: u32, origin: &NewOrigin, id: u64) -> Result<()> {
     let Some(forge_id) = &origin.forge_id else { return Ok(()) };
-    t.put(keys::FORGE, &forge_key(lister, origin.visit_type.as_str(), forge_id).u64(id), &[])
+    t.put(keys::FORGE, &forge_key(lister, forge_id).u64(id), &[])
 }
 
 /// The origin that a sighting means. What stands in its way is moved out of it; the origin itself
@@ -169,7 +183,7 @@ fn join(
     let lister = work.run.lister;
     let listing = take_listing(t, lister, from, &mut old)?;
     if let Some(forge_id) = listing.as_ref().and_then(Listing::forge_id) {
-        let key = forge_key(lister, &ctx.kind(row.visit_type)?.row.name, forge_id);
+        let key = forge_key(lister, forge_id);
         t.delete(keys::FORGE, &key.clone().u64(from))?;
         t.put(keys::FORGE, &key.u64(to), &[])?;
     }
@@ -222,7 +236,7 @@ fn detach(
     let listing = take_listing(t, lister, id, &mut row)?;
     let own = ctx.next_origin(t)?;
     if let Some(forge_id) = listing.as_ref().and_then(Listing::forge_id) {
-        let key = forge_key(lister, &ctx.kind(row.visit_type)?.row.name, forge_id);
+        let key = forge_key(lister, forge_id);
         t.delete(keys::FORGE, &key.clone().u64(id))?;
         t.put(keys::FORGE, &key.u64(own), &[])?;
     }
@@ -316,7 +330,7 @@ fn remember(
 }
 
 /// What an origin's URLs were, in the order in which it was told of them.
-fn formers(t: &dyn KvRead, id: u64) -> Result<Vec<Former>> {
+pub(crate) fn formers(t: &dyn KvRead, id: u64) -> Result<Vec<Former>> {
     t.get(keys::FORMER, &keys::of_u64(id))?.map_or(Ok(Vec::new()), |bytes| decode(&bytes))
 }
 

@@ -60,7 +60,7 @@ pub(crate) const PART_OF: u8 = 27;
 pub(crate) const VALIDATOR: u8 = 28;
 /// Digest of a host to who is shut out by its limits.
 pub(crate) const STANDING: u8 = 29;
-/// (Lister, forge id where it is a number, else half a digest of visit type and id, origin) to nothing:
+/// (Lister, forge id where it is a number, else half a digest of it, origin) to nothing:
 /// which origin bears an id.
 pub(crate) const FORGE: u8 = 34;
 /// Origin to the URLs that it had before.

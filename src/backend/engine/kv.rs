@@ -25,6 +25,13 @@ pub(crate) trait KvRead {
         false
     }
 
+    /// The numbers of origins behind `prefix`, as [`numbers_under`] tells them, where that is known without
+    /// reading entries.
+    fn numbers(&self, table: u8, prefix: &[u8]) -> Option<Vec<u64>> {
+        let _ = (table, prefix);
+        None
+    }
+
     /// How many entries there are from `from` up to, not including, `to`; counted up to `limit`.
     fn count(&self, table: u8, from: &[u8], to: &[u8], limit: u64) -> Result<u64> {
         let mut n = 0;
@@ -47,10 +54,20 @@ pub(crate) trait KvRead {
         false
     }
 
-    /// Tells that the values of these keys will be read, each of them there: tables that are far away
-    /// can get them all at once.
+    /// Tells that the values of these keys will be read: tables that are far away can get them all at once.
     fn will_read(&self, table: u8, keys: &mut dyn Iterator<Item = Vec<u8>>) -> Result<()> {
         let _ = (table, keys);
+        Ok(())
+    }
+
+    /// Tells that so many numbers of a sequence will be given: those that are not can be had again.
+    fn will_number(&self, sequence: &str, count: u64) {
+        let _ = (sequence, count);
+    }
+
+    /// Stops a run over tables that are far away where some of what was read is still to be fetched: what
+    /// follows would be a lot of work for nothing.
+    fn settled(&self) -> Result<()> {
         Ok(())
     }
 }
@@ -132,6 +149,9 @@ pub(crate) fn numbers_under(t: &dyn KvRead, table: u8, prefix: &[u8]) -> Result<
     let mut numbers = Vec::new();
     if t.has_none(table, prefix) {
         return Ok(numbers);
+    }
+    if let Some(known) = t.numbers(table, prefix) {
+        return Ok(known);
     }
     scan_prefix(t, table, prefix, &mut |key, _| {
         numbers.push(keys::first_u64(key.get(prefix.len()..).unwrap_or_default()));

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use super::commit::tell;
 use super::ctx::{Ctx, lister_number_or_new, lister_row, next, owner_number};
 use super::feed::Feed;
-use super::identity::{answering, former_urls};
+use super::identity::{answering, former_urls, formers};
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn};
 use super::parts;
@@ -106,6 +106,13 @@ impl Search<'_, '_, '_> {
         for some in ids.chunks(self.limit) {
             will_load(t, some.iter().copied())?;
             parts::will_read(t, some.iter().copied())?;
+            if t.is_far() {
+                for id in some {
+                    formers(t, *id)?;
+                    self.last_seen.of(t, lister, *id)?;
+                }
+                t.settled()?;
+            }
             for id in some {
                 self.look_at(t, lister, &key, *id)?;
                 if self.is_over() {
@@ -138,6 +145,24 @@ fn with_url(t: &dyn KvRead, ctx: &Ctx<'_>, url: &str) -> Result<Vec<u64>> {
     Ok(found)
 }
 
+/// The lister and the origin with which a page ended.
+fn last_of(token: &PageToken) -> (u32, u64) {
+    let mut parts = keys::Parts(&token.0);
+    (parts.u32(), parts.u64())
+}
+
+/// Where the sets of those that a lister lists are read from, for the origins after one.
+fn listed_from(lister: u32, after: u64) -> K {
+    K::new().u32(lister).u64(sets::split(after).0)
+}
+
+/// The lister with which the page after a token begins, and the key of its sets from which it is read.
+#[cfg(feature = "postgres")]
+pub(crate) fn place_of(token: &PageToken) -> (u32, Vec<u8>) {
+    let (lister, after) = last_of(token);
+    (lister, listed_from(lister, after).to_vec())
+}
+
 /// A page of listed origins, by (lister, origin). Where `reach` of them have been looked at, the page
 /// may be shorter than asked for, and yet not the last one.
 pub(crate) fn origins(
@@ -148,10 +173,7 @@ pub(crate) fn origins(
     limit: usize,
     reach: usize,
 ) -> Result<OriginPage> {
-    let (first, after) = after.map_or((0, 0), |token| {
-        let mut parts = keys::Parts(&token.0);
-        (parts.u32(), parts.u64())
-    });
+    let (first, after) = after.map_or((0, 0), last_of);
     let mut listers = Vec::new();
     t.scan(keys::LISTER, &keys::of_u32(first), None, &mut |key, value| {
         let row: ListerRow = super::rows::decode(value)?;
@@ -176,7 +198,7 @@ pub(crate) fn origins(
     };
     for lister in listers {
         let after = if lister == first { after } else { 0 };
-        let from = K::new().u32(lister).u64(sets::split(after).0);
+        let from = listed_from(lister, after);
         let to = super::kv::after_prefix(&keys::of_u32(lister));
         t.scan(keys::LISTED, &from, to.as_deref(), &mut |key, value| {
             let mut parts = keys::Parts(key);

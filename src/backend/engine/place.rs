@@ -1,11 +1,14 @@
 //! Origins' rows, and their places in the queue: computed whenever a fact changes.
 
+use std::collections::BTreeSet;
+
 use super::ctx::Ctx;
 use super::keys::{self, K};
 use super::kv::{KvRead, KvTxn, numbers_under};
 use super::rows::{
     EvidenceRow, LeaseRow, Listing, OriginRow, Place, Visits, Wishes, corrupt, decode, encode,
 };
+use super::sets;
 use crate::backend::Result;
 use crate::model::{OriginKey, Timestamp, VisitStats, VisitType, digest128_of};
 use crate::policy::{self, Facts, Memo, Schedule, observe_listing, schedule};
@@ -35,6 +38,33 @@ pub(crate) fn must_load(t: &dyn KvRead, id: u64) -> Result<OriginRow> {
 /// Tells that the rows of these origins will be read.
 pub(crate) fn will_load(t: &dyn KvRead, ids: impl IntoIterator<Item = u64>) -> Result<()> {
     t.will_read(keys::ORIGIN, &mut ids.into_iter().map(|id| keys::of_u64(id).to_vec()))
+}
+
+/// Tells that these origins will be judged: their rows are known, and what their listers say of them all
+/// will be asked.
+pub(crate) fn will_judge(t: &dyn KvRead, ctx: &mut Ctx<'_>, ids: impl Iterator<Item = u64>) -> Result<()> {
+    if !t.is_far() {
+        return Ok(());
+    }
+    let mut chunks = BTreeSet::new();
+    for id in ids {
+        let (chunk, _) = sets::split(id);
+        chunks.extend(must_load(t, id)?.listings.iter().map(|l| (l.lister, chunk)));
+    }
+    let listers: BTreeSet<u32> = chunks.iter().map(|(lister, _)| *lister).collect();
+    let keys_of = |lister: &u32| keys::of_u32(*lister).to_vec();
+    t.will_read(keys::LISTER, &mut listers.iter().map(keys_of))?;
+    let mut ledgers: BTreeSet<Vec<u8>> = listers.iter().map(keys_of).collect();
+    for lister in &listers {
+        ledgers.insert(keys::ledger_of_all(&ctx.lister(t, *lister)?.name).to_vec());
+    }
+    t.will_read(keys::LEDGER, &mut ledgers.into_iter())?;
+    let mut seen = Vec::new();
+    for (lister, chunk) in chunks {
+        let run = ctx.lister(t, lister)?.evidence_run;
+        seen.extend(run.map(|run| keys::seen(lister, run, chunk).to_vec()));
+    }
+    t.will_read(keys::SEEN, &mut seen.into_iter())
 }
 
 /// An origin by its key.

@@ -101,6 +101,7 @@ fn missing(t: &dyn KvRead, run: &RunRow) -> Result<Missing> {
         }
     }
     let unseen = || chunks.iter().flat_map(|(chunk, set)| set.iter().map(|low| sets::join(*chunk, low)));
+    t.settled()?;
     will_load(t, unseen())?;
     if !open.is_empty() {
         parts::will_read(t, unseen())?;

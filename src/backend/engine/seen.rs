@@ -78,6 +78,7 @@ fn fold(t: &mut dyn KvTxn, lister: u32, run: u64, started: Timestamp) -> Result<
         }
     }
     let only_here = || chunks.iter().flat_map(|(chunk, set)| set.iter().map(|low| sets::join(*chunk, low)));
+    t.settled()?;
     will_load(t, only_here())?;
     for id in only_here() {
         let mut row = must_load(t, id)?;

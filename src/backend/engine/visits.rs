@@ -12,7 +12,8 @@ use super::origins::lister_key;
 use super::pace;
 use super::parts;
 use super::place::{
-    absorb, admit, enqueue, facts, key_of, lease, load, must_load, occupy, place, place_back, will_load,
+    absorb, admit, enqueue, facts, key_of, lease, load, must_load, occupy, place, place_back, will_judge,
+    will_load,
 };
 use super::rows::{LeaseRow, OriginRow, decode, encode, to_json};
 use super::sweep::{AT_ONCE, refresh};
@@ -207,6 +208,14 @@ pub(crate) fn complete(
     ctx: &mut Ctx<'_>,
     outcomes: &[Outcome],
 ) -> Result<Vec<std::result::Result<Completed, Refusal>>> {
+    if t.is_far() {
+        let mut known = Vec::with_capacity(outcomes.len());
+        for outcome in outcomes {
+            known.extend(load(t, outcome.visit.0)?.map(|_| outcome.visit.0));
+        }
+        t.settled()?;
+        will_judge(t, ctx, known.into_iter())?;
+    }
     let mut answers = Vec::with_capacity(outcomes.len());
     for outcome in outcomes {
         let answer = match rightful(t, outcome.visit, outcome.token)? {

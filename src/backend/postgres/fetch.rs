@@ -8,7 +8,9 @@ use tokio_postgres::types::ToSql;
 
 use super::db::Db;
 use super::known::{CHANGES, Known, Numbers, Unknown};
-use super::learn::{find, learn, learn_types, origin_columns, types_sql};
+use super::learn::{
+    find, find_by_forge, learn, learn_listings, learn_types, listing_columns, origin_columns, types_sql,
+};
 use super::origin;
 use super::rows::{Gap, Lister, Run};
 use super::sql::{Time, signed};
@@ -23,14 +25,16 @@ use crate::model::ListerKey;
 /// The first range of a table brings so many entries; each further one twice as many.
 pub(super) const AT_FIRST: u64 = 512;
 
-/// Never more than this at once.
-const AT_MOST: u64 = 1 << 17;
+/// The bytes of a lister, and of where one of its forge's ids is looked up.
+const FORGE_PREFIX: usize = 12;
 
 /// What else is to be minded while fetching.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Hints {
     /// So many origins are wanted of each lane.
     pub(super) batch: u64,
+    /// Of origins only what pages of them show is wanted: the rest is not read.
+    pub(super) shown: bool,
     /// Only those that this lister lists are wanted.
     pub(super) only: Option<i32>,
     /// Where to begin in a slot instead of at its head.
@@ -60,12 +64,13 @@ pub(super) async fn all(db: &Db<'_>, known: &mut Known, hints: &Hints, unknown: 
             Unknown::Range(..) => asked.ranges.push(what),
             Unknown::Count(..) => asked.counts.push(what),
             Unknown::Sample(visit_type, limit) => queued::sample(db, known, visit_type, limit).await?,
+            Unknown::Numbers(name, n) => reserve(db, known, &name, n).await?,
         }
     }
     let mut entries = Vec::new();
     for (table, wanted) in asked.keys {
         match table {
-            keys::ORIGIN => origins(db, known, &wanted).await?,
+            keys::ORIGIN => origins(db, known, &wanted, hints.shown).await?,
             keys::LEASE => queued::leases_of(db, known, &wanted).await?,
             keys::LISTER => listers(db, known, "id = any($1)", &[&ids(&wanted)], wanted.clone()).await?,
             keys::LISTER_ID => {
@@ -78,8 +83,11 @@ pub(super) async fn all(db: &Db<'_>, known: &mut Known, hints: &Hints, unknown: 
             }
             keys::OPEN_RUN => open_runs(db, known, wanted).await?,
             keys::META => {
+                // What is reserved by now is known better.
                 for name in wanted {
-                    last_number(db, known, name).await?;
+                    if known.sequence(&name).is_none_or(|n| n.reserved == 0) {
+                        last_number(db, known, name).await?;
+                    }
                 }
             }
             keys::SEEN => seen::fetch(db, known, wanted).await?,
@@ -89,6 +97,9 @@ pub(super) async fn all(db: &Db<'_>, known: &mut Known, hints: &Hints, unknown: 
                 let lister: Vec<i32> = wanted.iter().map(|k| Parts(k).u32().cast_signed()).collect();
                 gaps(db, known, "lister = any($1) and digest = any($2)", &[&lister, &digests]).await?;
                 known.all_absent(keys::GAP, wanted);
+            }
+            keys::FORMER if wanted.len() >= TOGETHER => {
+                entries.extend(together(db, known, table, wanted).await?.into_iter().map(|key| (table, key)));
             }
             _ => entries.extend(wanted.into_iter().map(|key| (table, key))),
         }
@@ -106,11 +117,13 @@ pub(super) async fn all(db: &Db<'_>, known: &mut Known, hints: &Hints, unknown: 
 
 async fn ranges(db: &Db<'_>, known: &mut Known, hints: &Hints, ranges: Vec<Unknown>) -> Result<()> {
     let mut found: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
+    let mut by_forge: Vec<(Vec<u8>, Option<Vec<u8>>)> = Vec::new();
     let mut entries = Vec::new();
     for range in ranges {
         let Unknown::Range(table, from, to) = range else { continue };
         match table {
             keys::ORIGIN_KEY if to.is_some() => found.push((from, to)),
+            keys::FORGE if from.len() == FORGE_PREFIX => by_forge.push((from, to)),
             keys::ORIGIN_KEY => by_digest(db, known, from).await?,
             keys::QUEUE => queued::queue(db, known, hints, from, to).await?,
             keys::ORIGIN => origins_from(db, known, from, to).await?,
@@ -137,6 +150,9 @@ async fn ranges(db: &Db<'_>, known: &mut Known, hints: &Hints, ranges: Vec<Unkno
     if !found.is_empty() {
         find(db, known, found).await?;
     }
+    if !by_forge.is_empty() {
+        find_by_forge(db, known, by_forge).await?;
+    }
     if !entries.is_empty() {
         entries_by_range(db, known, entries).await?;
     }
@@ -147,17 +163,16 @@ fn ids(keys: &[Vec<u8>]) -> Vec<i32> {
     keys.iter().map(|k| Parts(k).u32().cast_signed()).collect()
 }
 
-/// How many entries the next range of a table is to bring.
-pub(super) fn next_size(known: &mut Known, table: u8, at_first: u64) -> u64 {
-    let doublings = known.ask(table).saturating_sub(1).min(16);
-    (at_first << doublings).min(AT_MOST.max(at_first))
-}
-
-async fn origins(db: &Db<'_>, known: &mut Known, wanted: &[Vec<u8>]) -> Result<()> {
+async fn origins(db: &Db<'_>, known: &mut Known, wanted: &[Vec<u8>], shown: bool) -> Result<()> {
     let ids: Vec<i64> = wanted.iter().map(|k| signed(keys::first_u64(k))).collect();
-    let sql = format!("select {} from {{s}}.origin o where o.id = any($1)", origin_columns());
+    let columns = if shown { listing_columns() } else { origin_columns() };
+    let sql = format!("select {columns} from {{s}}.origin o where o.id = any($1)");
     let rows = db.rows(&sql, &[&ids]).await?;
-    learn(db, known, rows).await?;
+    if shown {
+        learn_listings(db, known, rows).await?;
+    } else {
+        learn(db, known, rows).await?;
+    }
     known.all_absent(keys::ORIGIN, wanted.to_vec());
     Ok(())
 }
@@ -167,16 +182,21 @@ const IN_TURN: u64 = 32;
 
 /// Origins in the order of their digests, from a key on.
 async fn by_digest(db: &Db<'_>, known: &mut Known, from: Vec<u8>) -> Result<()> {
-    let limit = next_size(known, keys::ORIGIN_KEY, IN_TURN);
+    let limit = known.next_size(keys::ORIGIN_KEY, IN_TURN);
     // Where a range begins behind all that begin with something, its key is short.
     let mut whole = from.clone();
     whole.resize(from.len().max(8), 0);
     let first = signed(keys::first_u64(&whole));
     // Digests have no sign, numbers there do: the upper half of them comes first there.
     let last = if first < 0 { -1 } else { i64::MAX };
+    let columns = origin_columns();
     let sql = format!(
-        "select {} from {{s}}.origin o where o.key between $1 and $2 order by o.key, o.twin limit $3",
-        origin_columns()
+        "(select {columns} from {{s}}.origin o where o.key between $1 and $2 and o.twin = 0
+          order by o.key limit $3)
+         union all
+         (select {columns} from {{s}}.origin o where o.key between $1 and $2 and o.twin > 0
+          order by o.key, o.twin limit $3)
+         order by key, twin limit $3"
     );
     let rows = db.rows(&sql, &[&first, &last, &signed(limit)]).await?;
     let all = (rows.len() as u64) < limit;
@@ -192,7 +212,7 @@ async fn by_digest(db: &Db<'_>, known: &mut Known, from: Vec<u8>) -> Result<()> 
 }
 
 async fn origins_from(db: &Db<'_>, known: &mut Known, from: Vec<u8>, to: Option<Vec<u8>>) -> Result<()> {
-    let limit = next_size(known, keys::ORIGIN, AT_FIRST * 2);
+    let limit = known.next_size(keys::ORIGIN, AT_FIRST * 2);
     let sql =
         format!("select {} from {{s}}.origin o where o.id >= $1 order by o.id limit $2", origin_columns());
     let rows = db.rows(&sql, &[&signed(keys::first_u64(&from)), &signed(limit)]).await?;
@@ -280,7 +300,7 @@ async fn runs(
 
 /// Runs, the newest first.
 async fn runs_from(db: &Db<'_>, known: &mut Known, from: Vec<u8>, to: Option<Vec<u8>>) -> Result<()> {
-    let limit = next_size(known, keys::RUN, AT_FIRST);
+    let limit = known.next_size(keys::RUN, AT_FIRST);
     let newest = if from.is_empty() { i64::MAX } else { signed(!keys::first_u64(&from)) };
     let which = "r.id <= $1 order by r.id desc limit $2";
     let found = runs(db, known, which, &[&newest, &signed(limit)], Vec::new()).await?;
@@ -308,7 +328,7 @@ async fn gaps(db: &Db<'_>, known: &mut Known, which: &str, params: &[&(dyn ToSql
 }
 
 async fn changes(db: &Db<'_>, known: &mut Known, from: Vec<u8>, to: Option<Vec<u8>>) -> Result<()> {
-    let limit = next_size(known, keys::CHANGE, 8);
+    let limit = known.next_size(keys::CHANGE, 8);
     let sql =
         "select first, at, lister, kinds, origins from {s}.change where first >= $1 order by first limit $2";
     let failed = |e| sql::failed("reading changes", e);
@@ -359,6 +379,18 @@ pub(super) async fn reserve(db: &Db<'_>, known: &mut Known, name: &[u8], n: u64)
     Ok(())
 }
 
+/// Gives back reserved numbers that were not used, unless somebody has reserved others meanwhile: then
+/// they are lost.
+pub(super) async fn give_back(db: &Db<'_>, known: &Known, name: &[u8], last: Option<u64>) -> Result<()> {
+    let Some(numbers) = known.sequence(name) else { return Ok(()) };
+    let (reserved, used) = (numbers.last + numbers.reserved, last.unwrap_or(numbers.last));
+    if used < reserved {
+        let sql = format!("select {{s}}.give_back('{{s}}.{}'::regclass, $1, $2)", sequence(name)?);
+        db.row(&sql, &[&signed(reserved), &signed(used)]).await?;
+    }
+    Ok(())
+}
+
 fn sequence(name: &[u8]) -> Result<String> {
     let name = std::str::from_utf8(name).map_err(|e| corrupt("a sequence's name").with_source(e))?;
     Ok(format!("{name}_seq"))
@@ -379,6 +411,31 @@ async fn entries_by_key(db: &Db<'_>, known: &mut Known, wanted: Vec<(u8, Vec<u8>
     Ok(())
 }
 
+/// So many keys of a table in which most are not are looked for as one range.
+const TOGETHER: usize = 64;
+
+/// Everything between the first and the last of these keys, where that is not much more than they are.
+/// Returns the keys that are still to be looked for.
+async fn together(db: &Db<'_>, known: &mut Known, table: u8, wanted: Vec<Vec<u8>>) -> Result<Vec<Vec<u8>>> {
+    let (Some(low), Some(last)) = (wanted.iter().min(), wanted.iter().max()) else { return Ok(wanted) };
+    let (low, high) = (low.clone(), after(last));
+    let limit = wanted.len();
+    let sql =
+        "select e.kind, e.key, e.value from {s}.entry e where e.kind = $1 and e.key >= $2 and e.key < $3
+               order by e.kind, e.key limit $4";
+    let rows = db.rows(sql, &[&i16::from(table), &low, &high, &signed(limit as u64)]).await?;
+    let all = rows.len() < limit;
+    for row in rows {
+        let (table, key, value) = entry(&row)?;
+        known.put(table, key, Some(value));
+    }
+    if !all {
+        return Ok(wanted.into_iter().filter(|key| known.get(table, key).is_none()).collect());
+    }
+    known.whole(table, low, Some(high));
+    Ok(Vec::new())
+}
+
 fn entry(row: &Row) -> Result<(u8, Vec<u8>, Vec<u8>)> {
     let failed = |e| sql::failed("reading entries", e);
     let kind: i16 = row.try_get("kind").map_err(failed)?;
@@ -392,7 +449,9 @@ async fn entries_by_range(
     wanted: Vec<(u8, Vec<u8>, Option<Vec<u8>>)>,
 ) -> Result<()> {
     let tables: std::collections::BTreeSet<u8> = wanted.iter().map(|w| w.0).collect();
-    let limit = tables.into_iter().map(|t| next_size(known, t, AT_FIRST)).max().unwrap_or(AT_FIRST);
+    // Sets are large, and read in turn.
+    let first = |table| if table == keys::LISTED { 2 } else { AT_FIRST };
+    let limit = tables.into_iter().map(|t| known.next_size(t, first(t))).max().unwrap_or(AT_FIRST);
     let kinds: Vec<i16> = wanted.iter().map(|w| i16::from(w.0)).collect();
     let from: Vec<&[u8]> = wanted.iter().map(|w| w.1.as_slice()).collect();
     let to: Vec<Option<&[u8]>> = wanted.iter().map(|w| w.2.as_deref()).collect();

@@ -19,6 +19,9 @@ use crate::backend::engine::rows::{OriginRow, Place, decode};
 use crate::backend::engine::sets::{self, Additions};
 use crate::backend::{BackendError, BackendErrorKind, Result};
 
+/// No range brings more than this at once.
+const AT_MOST: u64 = 1 << 17;
+
 /// Tables have numbers below this.
 const TABLES: usize = 64;
 
@@ -32,6 +35,8 @@ pub(super) enum Unknown {
     Count(u8, Vec<u8>, Vec<u8>, u64),
     /// Up to so many origins of a visit type that wait, from all over its lanes.
     Sample(u16, usize),
+    /// So many numbers of a sequence.
+    Numbers(Vec<u8>, u64),
 }
 
 /// An entry's value; none where there is no such entry.
@@ -43,8 +48,15 @@ struct Table {
     /// Ranges of which every entry is known: where each begins, and where it ends (none: with the table).
     /// No two of them meet.
     whole: BTreeMap<Vec<u8>, Option<Vec<u8>>>,
+    /// The numbers of origins behind prefixes, where all of them are known.
+    numbers: HashMap<Vec<u8>, Vec<u64>>,
     /// How many ranges were asked for.
     asked: u32,
+}
+
+/// The next range of what was asked for so often brings so many entries.
+fn doubled(at_first: u64, asked: u32) -> u64 {
+    (at_first << asked.saturating_sub(1).min(16)).min(AT_MOST.max(at_first))
 }
 
 impl Table {
@@ -95,6 +107,8 @@ pub(super) struct Known {
     sequences: HashMap<Vec<u8>, Numbers>,
     counts: HashMap<Unknown, u64>,
     samples: HashMap<(u16, usize), Vec<u64>>,
+    /// How many stretches of each slot were asked for.
+    lanes: HashMap<i32, u32>,
     /// The version of the row, as the server has it, of each origin and lease that is known.
     pub(super) versions: HashMap<(u8, u64), i64>,
     /// By what each origin is found.
@@ -113,6 +127,7 @@ impl Known {
             sequences: HashMap::new(),
             counts: HashMap::new(),
             samples: HashMap::new(),
+            lanes: HashMap::new(),
             versions: HashMap::new(),
             found_by: HashMap::new(),
             heads: HashMap::new(),
@@ -138,6 +153,13 @@ impl Known {
         }
     }
 
+    /// Learns that all numbers behind a prefix are known by now: those found, and these.
+    pub(super) fn numbers_are(&mut self, table: u8, prefix: Vec<u8>, more: Option<u64>) {
+        if let Some(table) = self.tables.get_mut(usize::from(table)) {
+            table.numbers.entry(prefix).or_default().extend(more);
+        }
+    }
+
     /// Learns of each of these that it is not there, unless it was found.
     pub(super) fn all_absent(&mut self, table: u8, keys: Vec<Vec<u8>>) {
         for key in keys {
@@ -152,12 +174,20 @@ impl Known {
         }
     }
 
-    /// How often ranges of a table were asked for: the next one is to be longer.
-    pub(super) fn ask(&mut self, table: u8) -> u32 {
-        self.tables.get_mut(usize::from(table)).map_or(0, |table| {
+    /// How many entries the next range of a table is to bring: twice as many each time.
+    pub(super) fn next_size(&mut self, table: u8, at_first: u64) -> u64 {
+        let asked = self.tables.get_mut(usize::from(table)).map_or(1, |table| {
             table.asked += 1;
             table.asked
-        })
+        });
+        doubled(at_first, asked)
+    }
+
+    /// How many places the next stretch of a slot is to bring.
+    pub(super) fn next_of_lane(&mut self, slot: i32, at_first: u64) -> u64 {
+        let asked = self.lanes.entry(slot).or_insert(0);
+        *asked += 1;
+        doubled(at_first, *asked)
     }
 
     /// What an entry is, where that is known.
@@ -203,6 +233,14 @@ impl Known {
         self.sequences.get(name).copied()
     }
 
+    /// The sequences of which numbers are reserved.
+    pub(super) fn reserved(&self) -> Vec<Vec<u8>> {
+        let mut names: Vec<_> =
+            self.sequences.iter().filter(|(_, n)| n.reserved > 0).map(|(name, _)| name.clone()).collect();
+        names.retain(|name| name.as_slice() != CHANGES);
+        names
+    }
+
     pub(super) fn sequence_is(&mut self, name: &[u8], numbers: Numbers) {
         self.sequences.insert(name.to_vec(), numbers);
     }
@@ -211,6 +249,10 @@ impl Known {
 /// The sequence of tokens of the change feed: given when the transaction ends, in the order of commits,
 /// unless somebody wants to know one before.
 pub(super) const CHANGES: &[u8] = b"change";
+
+fn to_be_fetched() -> BackendError {
+    BackendError::new(BackendErrorKind::Unavailable, "rows to be fetched")
+}
 
 fn no_table(table: u8) -> BackendError {
     BackendError::new(BackendErrorKind::Corrupt, format!("no table {table}"))
@@ -365,6 +407,20 @@ impl KvRead for Draft<'_> {
         Ok(())
     }
 
+    fn numbers(&self, table: u8, prefix: &[u8]) -> Option<Vec<u64>> {
+        let mut numbers = self.known.tables.get(usize::from(table))?.numbers.get(prefix)?.clone();
+        if let Some(writes) = self.writes.get(&table) {
+            let under = writes.range::<[u8], _>((Bound::Included(prefix), Bound::Unbounded));
+            for (key, value) in under.take_while(|(key, _)| key.starts_with(prefix)) {
+                let number = keys::first_u64(key.get(prefix.len()..).unwrap_or_default());
+                numbers.retain(|known| *known != number);
+                numbers.extend(value.as_ref().map(|_| number));
+            }
+            numbers.sort_unstable();
+        }
+        Some(numbers)
+    }
+
     fn count(&self, table: u8, from: &[u8], to: &[u8], limit: u64) -> Result<u64> {
         let what = Unknown::Count(table, from.to_vec(), to.to_vec(), limit);
         let Some(mut n) = self.known.counts.get(&what).copied() else {
@@ -407,11 +463,18 @@ impl KvRead for Draft<'_> {
             }
         }
         // Nothing good can come of going on without them.
-        if stop {
-            Err(BackendError::new(BackendErrorKind::Unavailable, "rows to be fetched"))
-        } else {
-            Ok(())
+        if stop { Err(to_be_fetched()) } else { Ok(()) }
+    }
+
+    fn will_number(&self, sequence: &str, count: u64) {
+        let name = sequence.as_bytes();
+        if self.known.sequence(name).is_none_or(|numbers| numbers.reserved == 0) && count > 0 {
+            self.miss(Unknown::Numbers(name.to_vec(), count));
         }
+    }
+
+    fn settled(&self) -> Result<()> {
+        if self.unknown.borrow().is_empty() { Ok(()) } else { Err(to_be_fetched()) }
     }
 }
 

@@ -21,29 +21,43 @@ pub(super) async fn metrics(db: &Db<'_>, now: Timestamp) -> Result<Vec<Metrics>>
     // what its rank will be beside it.
     // One pass over all rows: it is divided between as many processes as the server will give.
     db.tx.batch_execute(DIVIDED).await.map_err(|e| failed("preparing to count", e))?;
+    // What each row adds is judged once. Who is under way is counted from the leases.
     let sql = "
-      with judged as (
-        select o.lister, o.visit_type, o.last_visit, v.id is not null as is_leased,
-               (o.flags & 1) = 1 and o.gone_at is null and o.slot >= 0 as waits,
-               coalesce(o.next_rank, o.rank) <= $1 as passed, o.last_update > o.last_successful as pending
-        from {s}.origin o left join {s}.lease v on v.id = o.id
-        union all
-        select l.lister, o.visit_type, o.last_visit, v.id is not null,
-               (l.flags & 1) = 1 and l.gone_at is null and o.slot >= 0,
-               coalesce(o.next_rank, o.rank) <= $1, l.last_update > o.last_successful
-        from {s}.listing l join {s}.origin o on o.id = l.origin left join {s}.lease v on v.id = o.id),
+      with first as (
+        select lister, visit_type, waits, count(*) as known, count(last_visit) as visited, min(last_visit) as oldest,
+          count(*) filter (where passed) as passed, count(*) filter (where pending) as pending
+        from (
+          select lister, visit_type, last_visit, slot >= 0 and (flags & 1) = 1 and gone_at is null as waits,
+            coalesce(next_rank, rank) <= $1 as passed, last_update > last_successful as pending
+          from {s}.origin) o
+        group by lister, visit_type, waits),
+      further as (
+        select lister, visit_type, waits, count(*) as known, count(last_visit) as visited, min(last_visit) as oldest,
+          count(*) filter (where passed) as passed, count(*) filter (where pending) as pending
+        from (
+          select l.lister, o.visit_type, o.last_visit, o.slot >= 0 and (l.flags & 1) = 1 and l.gone_at is null as waits,
+            coalesce(o.next_rank, o.rank) <= $1 as passed, l.last_update > o.last_successful as pending
+          from {s}.listing l join {s}.origin o on o.id = l.origin) o
+        group by lister, visit_type, waits),
+      under_way as (
+        select lister, visit_type, count(*) as leased from (
+          select o.lister, o.visit_type from {s}.lease v join {s}.origin o on o.id = v.id
+          union all
+          select l.lister, o.visit_type from {s}.lease v
+            join {s}.listing l on l.origin = v.id join {s}.origin o on o.id = v.id) o
+        group by lister, visit_type),
       counted as (
-        select lister, visit_type, count(*) as known,
-          count(*) filter (where is_leased) as leased,
-          count(*) filter (where waits) as enabled,
-          count(*) filter (where waits and passed) as overdue,
-          count(*) filter (where waits and last_visit is null) as never_visited,
-          count(*) filter (where waits and pending) as pending_changes,
-          min(last_visit) filter (where waits) as oldest_visit
-        from judged group by lister, visit_type)
-      select l.name, l.instance, t.name as visit_type, c.known, c.leased, c.enabled, c.overdue,
+        select lister, visit_type, sum(known)::bigint as known,
+          coalesce(sum(known) filter (where waits), 0)::bigint as enabled,
+          coalesce(sum(passed) filter (where waits), 0)::bigint as overdue,
+          coalesce(sum(known - visited) filter (where waits), 0)::bigint as never_visited,
+          coalesce(sum(pending) filter (where waits), 0)::bigint as pending_changes,
+          min(oldest) filter (where waits) as oldest_visit
+        from (select * from first union all select * from further) o group by lister, visit_type)
+      select l.name, l.instance, t.name as visit_type, c.known, coalesce(u.leased, 0) as leased, c.enabled, c.overdue,
              c.never_visited, c.pending_changes, c.oldest_visit
       from counted c join {s}.lister l on l.id = c.lister join {s}.visit_type t on t.id = c.visit_type
+        left join under_way u on u.lister = c.lister and u.visit_type = c.visit_type
       order by l.name collate \"C\", l.instance collate \"C\", t.name collate \"C\"";
     let reading = |e| failed("reading counts", e);
     let mut found = Vec::new();

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::sql::{Json, Time, narrow, signed, text};
 use super::table::table;
 use crate::backend::Result;
+use crate::backend::engine::identity::forge_place;
 use crate::backend::engine::rows::{
     EvidenceRow, Listing, OriginRow, Place, Visits, corrupt, from_json, to_json,
 };
@@ -24,12 +25,18 @@ table! {
     /// An origin, and what its first lister says of it.
     Origin, Origins, "origin" {
         id: i64 = INT8,
-        key: Option<i64> = INT8,
         rank: i64 = INT8,
+        first_seen: Time = TIMESTAMPTZ,
+        lister: i32 = INT4,
+        slot: i32 = INT4,
+        visit_type: i16 = INT2,
+        flags: i16 = INT2,
+        twin: i16 = INT2,
+        others: i16 = INT2,
+        key: Option<i64> = INT8,
         next_rank: Option<i64> = INT8,
         also_rank: Option<i64> = INT8,
-        first_seen: Time = TIMESTAMPTZ,
-        last_seen: Time = TIMESTAMPTZ,
+        last_seen: Option<Time> = TIMESTAMPTZ,
         last_update: Option<Time> = TIMESTAMPTZ,
         last_visit: Option<Time> = TIMESTAMPTZ,
         last_successful: Option<Time> = TIMESTAMPTZ,
@@ -41,8 +48,9 @@ table! {
         last_change: Option<Time> = TIMESTAMPTZ,
         first_signal: Option<Time> = TIMESTAMPTZ,
         gone_at: Option<Time> = TIMESTAMPTZ,
-        token: i64 = INT8,
-        visits: i64 = INT8,
+        forge_place: Option<i64> = INT8,
+        token: Option<i64> = INT8,
+        visits: Option<i64> = INT8,
         memo_at: Option<i64> = INT8,
         belief_a: Option<f32> = FLOAT4,
         belief_b: Option<f32> = FLOAT4,
@@ -50,14 +58,8 @@ table! {
         memo_step: Option<i32> = INT4,
         memo_count: Option<i32> = INT4,
         hinted_by: Option<i32> = INT4,
-        lister: i32 = INT4,
-        slot: i32 = INT4,
         also_slot: Option<i32> = INT4,
-        failures: i32 = INT4,
-        visit_type: i16 = INT2,
-        twin: i16 = INT2,
-        flags: i16 = INT2,
-        others: i16 = INT2,
+        failures: Option<i32> = INT4,
         next_lane: Option<i16> = INT2,
         last_status: Option<i16> = INT2,
         gone_reason: Option<i16> = INT2,
@@ -83,6 +85,7 @@ table! {
         last_seen: Time = TIMESTAMPTZ,
         last_update: Option<Time> = TIMESTAMPTZ,
         gone_at: Option<Time> = TIMESTAMPTZ,
+        forge_place: Option<i64> = INT8,
         forge_id: Option<String> = TEXT,
         forked_from: Option<String> = TEXT,
         arguments: Option<Json> = JSON,
@@ -170,6 +173,7 @@ pub(super) fn flat(id: u64, key: Key, row: &OriginRow) -> Result<(Origin, Vec<Ot
         last_seen,
         last_update,
         gone_at,
+        forge_place,
         forge_id,
         forked_from,
         arguments,
@@ -182,7 +186,8 @@ pub(super) fn flat(id: u64, key: Key, row: &OriginRow) -> Result<(Origin, Vec<Ot
         next_rank: next.map(|n| n.1),
         also_rank: also.map(|a| a.1),
         first_seen,
-        last_seen,
+        // What most have is left out: it takes room in every row.
+        last_seen: Some(last_seen).filter(|last| *last != first_seen),
         last_update,
         last_visit: visits.last_visit.map(Time),
         last_successful: visits.last_successful.map(Time),
@@ -194,8 +199,9 @@ pub(super) fn flat(id: u64, key: Key, row: &OriginRow) -> Result<(Origin, Vec<Ot
         first_signal: at(|e| e.first_signal),
         hold_until: wishes.hold_until.map(Time),
         gone_at,
-        token: signed(visits.token),
-        visits: signed(visits.visits),
+        forge_place,
+        token: Some(signed(visits.token)).filter(|token| *token != 0),
+        visits: Some(signed(visits.visits)).filter(|visits| *visits != 0),
         memo_at: visits.memo.map(|(_, memo)| memo.at),
         belief_a: evidence.map(|e| e.belief.a),
         belief_b: evidence.map(|e| e.belief.b),
@@ -206,7 +212,7 @@ pub(super) fn flat(id: u64, key: Key, row: &OriginRow) -> Result<(Origin, Vec<Ot
         lister,
         slot,
         also_slot: also.map(|a| a.0),
-        failures: narrow(u64::from(visits.failures)),
+        failures: Some(narrow(u64::from(visits.failures))).filter(|failures| *failures != 0),
         visit_type: row.visit_type.cast_signed(),
         twin: key.map_or(0, |k| k.1),
         flags,
@@ -238,6 +244,7 @@ fn other(origin: i64, place: i16, listing: &Listing) -> Result<Other> {
         last_seen: Time(listing.last_seen()),
         last_update: listing.last_update.map(Time),
         gone_at: more.gone.map(|g| Time(g.at)),
+        forge_place: more.forge_id.as_deref().map(|id| signed(forge_place(id))),
         forge_id: said(more.forge_id.as_ref()),
         forked_from: said(more.forked_from.as_ref()),
         arguments: more.arguments.map(Json),
@@ -257,6 +264,20 @@ pub(super) fn listing(row: Other) -> Result<Listing> {
         more.gone = gone;
     });
     Ok(listing)
+}
+
+/// As much of an origin as pages of origins show, its further listings to be added.
+pub(super) fn shown(first: Other, url: String, visit_type: i16, disabled: Option<Json>) -> Result<OriginRow> {
+    let listings = if first.lister == 0 { Vec::new() } else { vec![listing(first)?] };
+    let stopped: Stopped = disabled.as_ref().map_or(Ok(Stopped::default()), |j| from_json(&j.0))?;
+    let visit_type = visit_type.cast_unsigned();
+    let mut row =
+        OriginRow { url, visit_type, listings, visits: None, evidence: None, wishes: None, place: None };
+    crate::backend::engine::place::edit_wishes(&mut row, |w| {
+        w.by_hand = stopped.by_hand;
+        w.by_failures = stopped.by_failures;
+    });
+    Ok(row)
 }
 
 /// An origin of the engine's, its further listings to be added.
@@ -288,9 +309,9 @@ pub(super) fn row(origin: Origin) -> Result<OriginRow> {
         last_successful: origin.last_successful.map(|t| t.0),
         last_status: origin.last_status.map(|s| word(&STATUSES, s)).transpose()?,
         last_snapshot: origin.last_snapshot,
-        failures: origin.failures.cast_unsigned(),
-        visits: origin.visits.cast_unsigned(),
-        token: origin.token.cast_unsigned(),
+        failures: origin.failures.unwrap_or(0).cast_unsigned(),
+        visits: origin.visits.unwrap_or(0).cast_unsigned(),
+        token: origin.token.unwrap_or(0).cast_unsigned(),
         memo,
     };
     let stopped: Stopped = origin.disabled.as_ref().map_or(Ok(Stopped::default()), |j| from_json(&j.0))?;
@@ -301,9 +322,10 @@ pub(super) fn row(origin: Origin) -> Result<OriginRow> {
         flags: origin.flags,
         gone_reason: origin.gone_reason,
         first_seen: origin.first_seen,
-        last_seen: origin.last_seen,
+        last_seen: origin.last_seen.unwrap_or(origin.first_seen),
         last_update: origin.last_update,
         gone_at: origin.gone_at,
+        forge_place: origin.forge_place,
         forge_id: origin.forge_id,
         forked_from: origin.forked_from,
         arguments: origin.arguments,

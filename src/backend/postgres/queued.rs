@@ -3,7 +3,7 @@
 use tokio_postgres::types::ToSql;
 
 use super::db::Db;
-use super::fetch::{AT_FIRST, Hints, after, next_size};
+use super::fetch::{AT_FIRST, Hints, after};
 use super::known::Known;
 use super::learn::{learn, origin_columns};
 use super::sql::{Time, Version, signed};
@@ -38,20 +38,24 @@ pub(super) async fn queue(
     from: Vec<u8>,
     to: Option<Vec<u8>>,
 ) -> Result<()> {
-    let limit = next_size(known, keys::QUEUE, hints.batch.max(64));
     let mut parts = Parts(&from);
     let (visit_type, lane) = (parts.u16(), parts.u8());
     let slot = origin::slot(visit_type, lane);
+    // Some more than are wanted: not each that waits may go.
+    let limit = known.next_of_lane(slot, hints.batch + hints.batch / 8 + 64);
     let (mut low, high) = bounds(&from, to.as_deref(), 3);
     let at_head = low == (i64::MIN, 0) && !hints.positions.contains_key(&slot);
     if let Some(position) = hints.positions.get(&slot) {
         low = low.max(*position);
     }
-    let columns = origin_columns();
+    // The index alone says who comes next. Rows are read of those that are taken; where only one lister's
+    // are wanted, they say whose each is.
+    let columns = if hints.only.is_some() { origin_columns() } else { "o.id".to_owned() };
     // The indexes are partial: a plan made without knowing the slot must see that they apply.
-    let free = "not exists (select from {s}.lease l where l.id = o.id)
-           and ($7::int is null or o.lister = $7 or o.others > 0 and exists
+    let of_one = "and (o.lister = $7 or o.others > 0 and exists
              (select from {s}.listing l where l.origin = o.id and l.lister = $7))";
+    let of_one = if hints.only.is_some() { of_one } else { "" };
+    let free = format!("not exists (select from {{s}}.lease l where l.id = o.id) {of_one}");
     let sql = format!(
         "(select {columns}, o.rank as at from {{s}}.origin o
          where o.slot = $1 and o.slot >= 0 and (o.rank, o.id) >= ($2, $3) and (o.rank, o.id) < ($4, $5)
@@ -63,8 +67,11 @@ pub(super) async fn queue(
            and {free} order by o.also_slot, o.also_rank, o.id limit $6)
          order by at, id limit $6"
     );
-    let params: [&(dyn ToSql + Sync); 7] =
-        [&slot, &low.0, &low.1, &high.0, &high.1, &signed(limit), &hints.only];
+    let limited = signed(limit);
+    let mut params: Vec<&(dyn ToSql + Sync)> = vec![&slot, &low.0, &low.1, &high.0, &high.1, &limited];
+    if hints.only.is_some() {
+        params.push(&hints.only);
+    }
     let began = std::time::Instant::now();
     let rows = db.rows(&sql, &params).await?;
     if at_head {
@@ -73,11 +80,18 @@ pub(super) async fn queue(
     }
     let all = (rows.len() as u64) < limit;
     let mut last = None;
-    let ranks: Vec<i64> = rows
+    let failed = |e| sql::failed("reading a lane", e);
+    let places: Vec<(u64, i64)> = rows
         .iter()
-        .map(|row| row.try_get("at").map_err(|e| sql::failed("reading a lane", e)))
+        .map(|row| {
+            let id: i64 = row.try_get(0).map_err(failed)?;
+            Ok((id.cast_unsigned(), row.try_get("at").map_err(failed)?))
+        })
         .collect::<Result<_>>()?;
-    for ((id, _), rank) in learn(db, known, rows).await?.into_iter().zip(ranks) {
+    if hints.only.is_some() {
+        learn(db, known, rows).await?;
+    }
+    for (id, rank) in places {
         let key = keys::queue(visit_type, lane, rank, id).to_vec();
         last = Some(after(&key));
         known.put(keys::QUEUE, key, Some(Vec::new()));
@@ -94,7 +108,7 @@ pub(super) async fn waiting(
     from: Vec<u8>,
     to: Option<Vec<u8>>,
 ) -> Result<()> {
-    let limit = next_size(known, keys::WAIT, AT_FIRST);
+    let limit = known.next_size(keys::WAIT, AT_FIRST);
     let visit_type = Parts(&from).u16();
     let (low, high) = bounds(&from, to.as_deref(), 2);
     let sql = format!(
@@ -146,7 +160,7 @@ pub(super) async fn deadlines(
     from: Vec<u8>,
     to: Option<Vec<u8>>,
 ) -> Result<()> {
-    let limit = next_size(known, keys::DEADLINE, AT_FIRST);
+    let limit = known.next_size(keys::DEADLINE, AT_FIRST);
     let ends = |key: &[u8]| {
         let mut parts = Parts(key);
         (Time(Timestamp::from_micros(parts.i64())), signed(parts.u64()))

@@ -12,20 +12,20 @@ use super::seen;
 use super::sql::{Time, Version, failed, signed};
 use super::table::{unnest, upsert};
 use crate::backend::Result;
-use crate::backend::engine::ctx::conflict;
 use crate::backend::engine::keys::{self, Parts};
 use crate::backend::engine::rows::{
     ChangeRow, LeaseRow, LedgerRow, OriginRow, RunRow, TypeRow, corrupt, decode, encode,
 };
 
 /// Tables whose rows have columns of their own, or that are no tables at all here.
-const APART: [u8; 16] = [
+const APART: [u8; 17] = [
     keys::META,
     keys::LISTER,
     keys::LISTER_ID,
     keys::TYPE,
     keys::ORIGIN,
     keys::ORIGIN_KEY,
+    keys::FORGE,
     keys::SEEN,
     keys::QUEUE,
     keys::WAIT,
@@ -58,6 +58,12 @@ impl Writes {
 
     fn ids(&self, table: u8) -> impl Iterator<Item = u64> + '_ {
         self.tables.get(&table).into_iter().flatten().map(|(key, _)| keys::first_u64(key))
+    }
+
+    /// The last number given of a sequence; none where none was.
+    pub(super) fn last_of(&self, sequence: &[u8]) -> Option<u64> {
+        let value = self.tables.get(&keys::META)?.get(sequence)?.as_deref()?;
+        Some(keys::first_u64(value))
     }
 
     /// Whether a place in the queue was taken.
@@ -358,26 +364,14 @@ async fn leases(db: &Db<'_>, known: &Known, rows: Entries) -> Result<()> {
         let owners: Vec<i32> = new.iter().map(|(_, row)| row.owner.cast_signed()).collect();
         let since: Vec<Time> = new.iter().map(|(_, row)| Time(row.since)).collect();
         let until: Vec<Time> = new.iter().map(|(_, row)| Time(row.until)).collect();
-        // The lease's key is what keeps two from having one visit; the lock of claims only spares
-        // them the trouble.
+        // The lease's key is what keeps two from having one visit: where somebody else was faster, all is
+        // done again. The lock of claims only spares them the trouble.
         let sql = "insert into {s}.lease (id, token, owner, since, until)
-                   select * from unnest($1::bigint[], $2::bigint[], $3::int[], $4::timestamptz[], $5::timestamptz[])
-                   on conflict (id) do nothing";
+                   select * from unnest($1::bigint[], $2::bigint[], $3::int[], $4::timestamptz[], $5::timestamptz[])";
         let params: [&(dyn ToSql + Sync); 5] = [&ids, &tokens, &owners, &since, &until];
-        if db.run(sql, &params).await? < new.len() as u64 {
-            return Err(collision("somebody else took a visit"));
-        }
+        db.run(sql, &params).await?;
     }
     Ok(())
-}
-
-/// Marks an error after which the whole is tried again.
-#[derive(Debug, thiserror::Error)]
-#[error("another transaction was faster")]
-pub(super) struct Collision;
-
-fn collision(what: &str) -> crate::backend::BackendError {
-    conflict(what).with_source(Collision)
 }
 
 async fn runs(db: &Db<'_>, known: &Known, writes: &mut Writes) -> Result<()> {

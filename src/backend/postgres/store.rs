@@ -48,6 +48,27 @@ fn of_keys(origins: &[OriginKey]) -> Vec<Unknown> {
     by_key(origins.iter().map(|o| (o.url.as_str(), &o.visit_type)))
 }
 
+/// From so many origins on, all listers are read at once, and what their news were worth: mostly those
+/// of the origins are among them.
+const MANY: usize = 200;
+
+fn of_listers() -> [Unknown; 2] {
+    [keys::LISTER, keys::LEDGER].map(|table| Unknown::Range(table, Vec::new(), None))
+}
+
+/// What tells which origins are on a page of them.
+fn of_page(after: Option<&PageToken>) -> Vec<Unknown> {
+    let mut fetch = vec![Unknown::Range(keys::LISTER, Vec::new(), None)];
+    if let Some(token) = after {
+        let (lister, from) = origins::place_of(token);
+        let of_lister = keys::of_u32(lister).to_vec();
+        let end = after_prefix(&of_lister);
+        fetch.push(Unknown::Range(keys::LISTED, from, end.clone()));
+        fetch.push(Unknown::Range(keys::SEEN_RUN, of_lister, end));
+    }
+    fetch
+}
+
 /// The origins of visits, and their leases.
 fn of_visits(visits: impl Iterator<Item = VisitId>) -> Vec<Unknown> {
     visits
@@ -155,10 +176,12 @@ impl OriginStore for PostgresStore {
     ) -> Result<OriginPage> {
         let limit = limit.max(1);
         let (mut found, mut after) = (Vec::new(), after);
+        // One that is asked for by its URL is looked up whole.
+        let hints = Hints { shown: query.url.is_none(), ..Hints::default() };
         loop {
             let left = limit - found.len();
             let page = self
-                .read(origins::NO_TIME, Vec::new(), |t, ctx| {
+                .read_with(origins::NO_TIME, of_page(after.as_ref()), &hints, |t, ctx| {
                     origins::origins(t, ctx, query, after.as_ref(), left, REACH)
                 })
                 .await?;
@@ -199,11 +222,13 @@ impl PostgresStore {
         plan.hints = Hints { batch: claim.count as u64, ..Hints::default() };
         plan.only = claim.lister.as_ref().map(|lister| lister.id().0);
         plan.fetch = vec![
-            Unknown::Key(keys::META, b"visit".to_vec()),
             Unknown::Key(keys::SWEEP, Vec::new()),
             Unknown::Range(keys::STALE_DUE, Vec::new(), None),
             Unknown::Key(keys::OWNER_ID, digest128(claim.owner.as_bytes()).to_vec()),
         ];
+        if claim.count >= MANY {
+            plan.fetch.extend(of_listers());
+        }
         self.write(now, plan, |t, ctx| leases::claim(t, ctx, claim)).await
     }
 }
@@ -233,7 +258,13 @@ impl VisitStore for PostgresStore {
         outcomes: &[Outcome],
         now: Timestamp,
     ) -> Result<Vec<Result<Completed, Refusal>>> {
-        let plan = Plan { fetch: of_visits(outcomes.iter().map(|o| o.visit)), ..Plan::default() };
+        let mut plan = Plan { fetch: of_visits(outcomes.iter().map(|o| o.visit)), ..Plan::default() };
+        plan.fetch.push(Unknown::Key(keys::META, b"visit".to_vec()));
+        let joined = |o: &Outcome| Unknown::Key(keys::JOINED, keys::of_u64(o.visit.0).to_vec());
+        plan.fetch.extend(outcomes.iter().map(joined));
+        if outcomes.len() >= MANY {
+            plan.fetch.extend(of_listers());
+        }
         self.write(now, plan, |t, ctx| leases::complete(t, ctx, outcomes)).await
     }
 

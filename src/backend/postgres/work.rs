@@ -7,10 +7,11 @@ use tokio_postgres::IsolationLevel;
 use super::db::Db;
 use super::fetch::{self, Hints};
 use super::known::{Draft, Known, Unknown};
-use super::save::{self, Collision, Writes};
+use super::save::{self, Writes};
 use super::sql::{collided, failed, lost};
 use super::{PostgresStore, claim, learn, seen};
 use crate::backend::engine::ctx::Ctx;
+use crate::backend::engine::keys::K;
 use crate::backend::engine::kv::{KvRead, KvTxn};
 use crate::backend::engine::{AT_ONCE, keys, origins, sweep};
 use crate::backend::{BackendError, BackendErrorKind, Result};
@@ -96,10 +97,8 @@ enum Failure {
 impl From<BackendError> for Failure {
     fn from(error: BackendError) -> Self {
         let source = std::error::Error::source(&error);
-        let again = source.is_some_and(|s| {
-            s.is::<Collision>()
-                || s.downcast_ref::<tokio_postgres::Error>().is_some_and(|e| collided(e) || lost(e))
-        });
+        let server = source.and_then(|s| s.downcast_ref::<tokio_postgres::Error>());
+        let again = server.is_some_and(|e| collided(e) || lost(e));
         if again { Self::Again(error) } else { Self::For(error) }
     }
 }
@@ -240,12 +239,16 @@ impl PostgresStore {
                     hints.positions = positions;
                 }
             }
-            let wanted = plan.fetch.iter().chain(&listers).cloned().collect();
+            let pace = claimed.map(|number| Unknown::Key(keys::PACE, K::new().u16(number).to_vec()));
+            let wanted = plan.fetch.iter().chain(&listers).cloned().chain(pace).collect();
             fetch::all(&db, &mut known, &hints, wanted).await?;
             let (result, mut writes) = self.until_known(&db, &mut known, &hints, (now, sweeps), f).await?;
             if plan.kind == Kind::Rehearsal {
                 tx.rollback().await.map_err(|e| failed("taking back a rehearsal", e))?;
                 return Ok(result);
+            }
+            for sequence in known.reserved() {
+                fetch::give_back(&db, &known, &sequence, writes.last_of(&sequence)).await?;
             }
             if save::still_true(&db, &known, &mut writes).await? {
                 if let Some(number) = claimed.filter(|_| hints.only.is_none()) {
@@ -360,6 +363,7 @@ impl PostgresStore {
                 Ok(unknown) => fetch::all(db, known, hints, unknown).await?,
                 Err(wanting) => {
                     for (sequence, n) in wanting {
+                        fetch::give_back(db, known, &sequence, None).await?;
                         fetch::reserve(db, known, &sequence, n).await?;
                     }
                 }
@@ -374,9 +378,20 @@ impl PostgresStore {
         fetch: Vec<Unknown>,
         f: impl Fn(&dyn KvRead, &mut Ctx<'_>) -> Result<R> + Send + Sync,
     ) -> Result<R> {
+        self.read_with(now, fetch, &Hints::default(), f).await
+    }
+
+    /// As [`PostgresStore::read`], where more is known of what will be read.
+    pub(super) async fn read_with<R: Send>(
+        &self,
+        now: Timestamp,
+        fetch: Vec<Unknown>,
+        hints: &Hints,
+        f: impl Fn(&dyn KvRead, &mut Ctx<'_>) -> Result<R> + Send + Sync,
+    ) -> Result<R> {
         let mut tried = 1;
         loop {
-            match self.read_once(now, fetch.clone(), &f).await {
+            match self.read_once(now, fetch.clone(), hints, &f).await {
                 Ok(result) => return Ok(result),
                 Err(Failure::Again(_)) if tried < ATTEMPTS => tried += 1,
                 Err(Failure::Again(error) | Failure::For(error)) => return Err(error),
@@ -390,6 +405,7 @@ impl PostgresStore {
         &self,
         now: Timestamp,
         fetch: Vec<Unknown>,
+        hints: &Hints,
         f: &(dyn Fn(&dyn KvRead, &mut Ctx<'_>) -> Result<R> + Send + Sync),
     ) -> Result<R, Failure> {
         let mut client = self.client().await?;
@@ -401,9 +417,8 @@ impl PostgresStore {
         let mut known = Known::new();
         fetch::types(&db, &mut known).await?;
         let mut unknown = fetch;
-        let hints = Hints::default();
         loop {
-            fetch::all(&db, &mut known, &hints, unknown).await?;
+            fetch::all(&db, &mut known, hints, unknown).await?;
             let draft = Draft::new(&known);
             let result = Ctx::new(&draft, &self.options, now).and_then(|mut ctx| f(&draft, &mut ctx));
             unknown = draft.unknown();

@@ -27,6 +27,14 @@ begin
   return first;
 end $$;
 
+-- Gives back the numbers after `used`, where `reserved` is still the last one.
+create function {s}.give_back(seq regclass, reserved bigint, used bigint) returns void language plpgsql as $$
+begin
+  perform pg_advisory_lock(1818324336, seq::oid::int);
+  if pg_sequence_last_value(seq) = reserved then perform setval(seq, greatest(used, 1), used > 0); end if;
+  perform pg_advisory_unlock(1818324336, seq::oid::int);
+end $$;
+
 create table {s}.lister (
   id int primary key,
   uuid uuid not null unique,
@@ -62,18 +70,29 @@ create table {s}.visit_type (
 
 -- One (url, visit type): the unit of scheduling. What the first lister says of it is here too.
 create table {s}.origin (
+  -- What every origin has comes first: it is found fastest, and nothing of it is padding.
   id bigint primary key,
+  -- Its place in the index of claims: microseconds, or whatever the policy ranks by.
+  rank bigint not null,
+  first_seen timestamptz not null,
+  -- Zero for one that was put together with another.
+  lister int not null,
+  -- Visit type * 256 + lane; -1 where it waits for no visit.
+  slot int not null,
+  visit_type smallint not null,
+  flags smallint not null,
+  twin smallint not null,
+  -- How many further listers list it.
+  others smallint not null,
   -- The first half of a SHA-256 of type and URL; null for one whose URL is another's by now. Of two
   -- with the same number each is a twin of the other, told apart by the URL.
   key bigint,
-  -- Its place in the index of claims: microseconds, or whatever the policy ranks by.
-  rank bigint not null,
   -- Where it waits until `rank`, what its rank is then; null where it waits for nothing.
   next_rank bigint,
   -- Its rank in a second lane, where it waits in two.
   also_rank bigint,
-  first_seen timestamptz not null,
-  last_seen timestamptz not null,
+  -- Null where it was not seen, with news, after the first time.
+  last_seen timestamptz,
   last_update timestamptz,
   last_visit timestamptz,
   last_successful timestamptz,
@@ -86,9 +105,12 @@ create table {s}.origin (
   last_change timestamptz,
   first_signal timestamptz,
   gone_at timestamptz,
-  -- The token of the last outcome taken.
-  token bigint not null,
-  visits bigint not null,
+  -- Where its forge's id is looked up: the id, if it is a number, else half a digest of it.
+  forge_place bigint,
+  -- The token of the last outcome taken; null before the first one.
+  token bigint,
+  -- Null where there were none, as are failures.
+  visits bigint,
   -- What a policy keeps for itself, and which policy that is.
   memo_at bigint,
   belief_a real,
@@ -97,18 +119,9 @@ create table {s}.origin (
   memo_step int,
   memo_count int,
   hinted_by int,
-  -- Zero for one that was put together with another.
-  lister int not null,
-  -- Visit type * 256 + lane; -1 where it waits for no visit.
-  slot int not null,
   -- Visit type * 256 + the second lane.
   also_slot int,
-  failures int not null,
-  visit_type smallint not null,
-  twin smallint not null,
-  flags smallint not null,
-  -- How many further listers list it.
-  others smallint not null,
+  failures int,
   next_lane smallint,
   last_status smallint,
   gone_reason smallint,
@@ -120,8 +133,12 @@ create table {s}.origin (
   arguments json,
   -- {"by_hand": {"at", "reason"}, "by_failures": {…}}
   disabled json
-) with (fillfactor = 90);
-create unique index origin_key on {s}.origin (key, twin);
+);
+-- Nearly no origin has a twin: so the index of all others is narrow.
+create unique index origin_key on {s}.origin (key) where twin = 0;
+create unique index origin_twin on {s}.origin (key, twin) where twin > 0;
+create index origin_shared on {s}.origin (key) where others > 0;
+create index origin_forge on {s}.origin (lister, forge_place) where forge_place is not null;
 create index origin_place on {s}.origin (slot, rank, id) where slot >= 0;
 create index origin_also on {s}.origin (also_slot, also_rank, id) where also_slot >= 0 and next_lane is null;
 
@@ -136,12 +153,13 @@ create table {s}.listing (
   last_seen timestamptz not null,
   last_update timestamptz,
   gone_at timestamptz,
+  forge_place bigint,
   forge_id text,
   forked_from text,
   arguments json,
   primary key (origin, place)
 );
-create index listing_lister on {s}.listing (lister);
+create index listing_forge on {s}.listing (lister, forge_place);
 -- Few are gone, and people ask for the newest of them.
 create index origin_gone on {s}.origin (gone_at) where gone_at is not null;
 create index listing_gone on {s}.listing (gone_at) where gone_at is not null;
@@ -260,7 +278,7 @@ create view {s}.lamplighter_origins as
     said.forked_from, said.forge_id, said.arguments, said.gone_at,
     (array['deleted', 'not_listed', 'private', 'blocked', 'name_reused'])[said.gone_reason + 1] as gone_reason
   from (
-    select id as origin, lister, first_seen, last_seen, last_update, flags, forked_from, forge_id, arguments,
+    select id as origin, lister, first_seen, coalesce(last_seen, first_seen) as last_seen, last_update, flags, forked_from, forge_id, arguments,
       gone_at, gone_reason from {s}.origin
     union all
     select origin, lister, first_seen, last_seen, last_update, flags, forked_from, forge_id, arguments,
@@ -271,9 +289,9 @@ create view {s}.lamplighter_origins as
 
 -- An origin's visits so far, where it waits for the next one, and the one that is under way.
 create view {s}.lamplighter_visits as
-  select o.id as visit, o.url, t.name as visit_type, o.visits, o.last_visit, o.last_successful,
+  select o.id as visit, o.url, t.name as visit_type, coalesce(o.visits, 0) as visits, o.last_visit, o.last_successful,
     (array['successful', 'partial', 'failed', 'not_found'])[o.last_status + 1] as last_status,
-    o.last_snapshot, o.failures as failures_in_a_row, o.requested_at, o.requested_by, o.hold_until, o.disabled,
+    o.last_snapshot, coalesce(o.failures, 0) as failures_in_a_row, o.requested_at, o.requested_by, o.hold_until, o.disabled,
     case when o.slot >= 0 then coalesce(o.next_lane, o.slot & 255) end as lane,
     case when o.slot >= 0 then coalesce(o.next_rank, o.rank) end as rank,
     case when o.next_lane is not null then timestamptz 'epoch' + o.rank * interval '1 microsecond' end as not_before,
