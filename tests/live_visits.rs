@@ -28,7 +28,7 @@ use lamplighter::backend::{
 };
 use lamplighter::dispatch::{Feed, Feeder, FeederOptions, LsRemote, Pool, PoolOptions};
 use lamplighter::model::{OriginKey, Timestamp, VisitStats, VisitStatus, VisitType};
-use lamplighter::policy::{Due, DueOptions, Policies};
+use lamplighter::policy::{Policies, named};
 use lamplighter::transport::{Clock, SystemClock};
 use live::{Live, client, is_required, list_at};
 use server::Schemas;
@@ -104,7 +104,7 @@ fn commit(folder: &Path, at: Timestamp) {
 
 /// The policy that listens to listers.
 fn options() -> StoreOptions {
-    StoreOptions::default().with_policies(Policies::all(Due::new(DueOptions::default())))
+    StoreOptions::default().with_policies(Policies::all(named("due,budget=3").unwrap()))
 }
 
 struct Archive<'a> {
