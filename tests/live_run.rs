@@ -150,6 +150,63 @@ fn the_service_lists_visits_reloads_and_ends() {
     assert_eq!((of("known"), of("never_visited"), of("leased")), (67, 0, 0));
 }
 
+/// Workers elsewhere do the same, and a signed webhook puts an origin ahead.
+#[test]
+fn the_service_feeds_a_worker_in_python() {
+    if !is_required("LAMPLIGHTER_CGIT", "cgit") {
+        return;
+    }
+    let live = Live::start("cgit.sh", "/cgit/");
+    let room = tempfile::tempdir().unwrap();
+    let (file, store) = (room.path().join("run.toml"), room.path().join("store"));
+    let text = config(live.url.as_str(), &[("ann", TOKEN)])
+        .replace("[[feed]]\nvisit_type = \"git\"\nworker = \"ls-remote\"\n", "[policy.git]\nuse = \"due\"\n")
+        + "[[http.hook]]\nforge = \"gitea\"\nname = \"here\"\nsecret = \"the-secret-of-the-hook\"\n";
+    std::fs::write(&file, text).unwrap();
+    let mut service = Service::start(&file, &store);
+    let address = service.address();
+    service.until("complete");
+    let worker = Command::new("python3")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/worker.py"))
+        .arg("8")
+        .env("LAMPLIGHTER_URL", format!("http://{address}"))
+        .env("LAMPLIGHTER_TOKEN", TOKEN)
+        .output()
+        .unwrap();
+    assert!(worker.status.success(), "{}", String::from_utf8_lossy(&worker.stderr));
+    let (_, metrics) = get(address, "/metrics", TOKEN);
+    let never = metrics.lines().find(|l| l.starts_with("lamplighter_origins_never_visited{")).unwrap();
+    assert!(never.ends_with(" 0"), "{never}");
+
+    let origin = format!("{}tools/tool-07.git", live.url);
+    let explain = |address| get(address, &format!("/explain?visit_type=git&url={origin}"), TOKEN).1;
+    assert!(!explain(address).contains("\"reason\":\"known_stale\""));
+    let body = format!("{{\"repository\":{{\"clone_url\":\"{origin}\"}}}}");
+    let signed = Command::new("sh")
+        .args(["-c", "printf %s \"$1\" | openssl dgst -sha256 -hmac the-secret-of-the-hook -r", "sh", &body])
+        .output()
+        .unwrap();
+    let signature = String::from_utf8(signed.stdout).unwrap().split(' ').next().unwrap().to_owned();
+    let post = |signature: &str| {
+        let mut socket = TcpStream::connect(address).unwrap();
+        write!(
+            socket,
+            "POST /hints HTTP/1.1\r\nhost: h\r\nx-gitea-event: push\r\nx-gitea-signature: {signature}\r\n\
+             connection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        )
+        .unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap().parse::<u16>().unwrap()
+    };
+    assert_eq!(post(&"0".repeat(64)), 401);
+    assert!(!explain(address).contains("\"reason\":\"known_stale\""), "a forged one does nothing");
+    assert_eq!(post(&signature), 200);
+    assert!(explain(address).contains("\"reason\":\"known_stale\""), "{}", explain(address));
+    assert_eq!(post(&signature), 409, "and a replayed one is refused");
+}
+
 /// What is wrong is told with file, line and key, and no secret.
 #[test]
 fn a_wrong_configuration_is_told_by_its_line() {

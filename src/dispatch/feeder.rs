@@ -233,7 +233,7 @@ impl Feeder {
             match self.step(self.clock.now()).await {
                 Ok(stepped) if stepped.more && stepped.refused == 0 => {}
                 Ok(stepped) => self.sleep(&stop, self.room.as_ref().filter(|_| stepped.refused == 0)).await,
-                Err(e) if e.is_retryable() => {
+                Err(e) if super::may_pass(&e) => {
                     tracing::warn!(error = %e, "the store does not answer; the feeder tries again");
                     self.sleep(&stop, None).await;
                 }

@@ -62,7 +62,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 
-use crate::backend::Visit;
+use crate::backend::{BackendError, BackendErrorKind, Visit};
 
 pub use feeder::{Feeder, FeederCounts, FeederOptions, Stepped};
 pub use plan::Feed;
@@ -196,6 +196,12 @@ impl<W: Worker + ?Sized> Worker for std::sync::Arc<W> {
     async fn visit(&self, visit: &Visit) -> Visited {
         (**self).visit(visit).await
     }
+}
+
+/// Whether an error of the store may pass. A clock that was told too late does: a busy machine may take
+/// longer from one to the other than a store allows.
+fn may_pass(e: &BackendError) -> bool {
+    e.is_retryable() || e.kind() == BackendErrorKind::Clock
 }
 
 /// The host that a visit asks; none for a URL without one.

@@ -59,7 +59,7 @@ async fn record<T: Send>(
                     break;
                 }
                 // The leases end meanwhile, but an outcome is taken until somebody else has the visit.
-                Err(e) if e.is_retryable() => {
+                Err(e) if super::may_pass(&e) => {
                     tracing::warn!(error = %e, outcomes = outcomes.len(), "outcomes wait for the store");
                     clock.sleep(wait).await;
                     wait = (wait * 2).min(LONGEST_WAIT);

@@ -9,6 +9,7 @@ use lamplighter::backend::{ImportedOrigin, MemoryStore, OriginStore};
 use lamplighter::dispatch::http::{Api, ApiOptions, ApiToken, HookKind, HookSecret};
 use lamplighter::driver::StopHandle;
 use lamplighter::model::{ListerKey, Timestamp, VisitType};
+use lamplighter::policy::{Policies, named};
 use lamplighter::testing::VirtualClock;
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -56,7 +57,7 @@ impl Server {
     }
 
     pub(crate) async fn with(origins: usize, options: ApiOptions) -> Self {
-        let store = Arc::new(MemoryStore::new());
+        let store = Arc::new(MemoryStore::with_policies(Policies::all(named("due,budget=3").unwrap())));
         let lister = ListerKey::new("gitea", "forge.example");
         let origin = |n| ImportedOrigin::new(&lister, url(n), VisitType::git());
         store.import((0..origins).map(origin).collect(), start()).await.unwrap();

@@ -78,7 +78,8 @@ async fn what_is_asked_for_and_what_is_hinted_at_goes_first() {
     let requested =
         server.post(ANN, "/requests", &json!({"url": url(17), "visit_type": "git", "by": "eve"})).await;
     assert_eq!((requested.status, &requested.json()["position"]), (200, &json!(0)), "{requested:?}");
-    assert_eq!(claim(&server, ANN, 1).await[0]["url"], url(17));
+    let wanted = claim(&server, ANN, 1).await.remove(0);
+    assert_eq!(wanted["url"], url(17));
     let explained = server.get(&format!("/explain?visit_type=git&url={}", url(17))).await.json();
     assert_eq!(explained["lease"]["owner"], "ann");
     assert_eq!(explained["requested_by"], "ann: eve");
@@ -87,6 +88,7 @@ async fn what_is_asked_for_and_what_is_hinted_at_goes_first() {
     let visits = claim(&server, BOB, 100).await;
     let outcomes: Vec<Value> = visits.iter().map(outcome).collect();
     server.post(BOB, "/visits/complete", &json!({"outcomes": outcomes})).await;
+    server.post(ANN, "/visits/complete", &json!({"outcomes": [outcome(&wanted)]})).await;
     server.clock.advance(Duration::from_secs(86_400));
     let hinted = server.post(ANN, "/hints", &json!({"url": url(5), "visit_type": "git"})).await.json();
     assert_eq!(hinted, json!({"known": true, "placed": true}));

@@ -32,10 +32,29 @@ pub(crate) async fn run(common: &Common, context: &mut Context) -> Result<Done> 
         return Err(Failure::usage("run works in real time: leave --now away"));
     }
     let mut signals = signals()?;
+    let mut reloaded = false;
     loop {
-        match Service::open(context).await?.run(common, &mut signals).await? {
-            Some(reloaded) => *context = *reloaded,
+        let service = if reloaded { reopened(context).await? } else { Service::open(context).await? };
+        match service.run(common, &mut signals).await? {
+            Some(configured) => (*context, reloaded) = (*configured, true),
             None => return Ok(Done::Whole),
+        }
+    }
+}
+
+/// How long is waited for what the service had open before it read its configuration again.
+const CLOSING: Duration = Duration::from_secs(10);
+
+/// A file is let go of by its thread, and an address by its last connection, a moment after the service
+/// has ended.
+async fn reopened(context: &Context) -> Result<Service<'_>> {
+    let until = context.clock.now().plus(CLOSING);
+    loop {
+        match Service::open(context).await {
+            Err(Failure::Usage(_)) if context.clock.now() < until => {
+                context.clock.sleep(Duration::from_millis(50)).await;
+            }
+            opened => return opened,
         }
     }
 }
