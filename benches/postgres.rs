@@ -111,7 +111,7 @@ impl Bench {
 
     /// Works on another schema, or by another policy. What is placed by then is placed again, untimed.
     async fn using(&mut self, schema: &str, policy: &str) -> Value {
-        self.schema = schema.to_owned();
+        schema.clone_into(&mut self.schema);
         self.policies = match policy {
             "oldest" => Policies::all(Oldest),
             "default" => Policies::default(),
@@ -148,19 +148,18 @@ impl Bench {
         self.runs += 1;
         let (wal, began) = (self.number(WAL).await, Instant::now());
         let plan = RunPlan::new(key, Mode::Full, (0..pages).map(|n| json!(n)).collect());
-        let begun = self.store.begin_run(plan, self.now()).await.unwrap();
+        let run = self.store.begin_run(plan, self.now()).await.unwrap().ticket;
         loop {
-            let claimed = self.store.claim_cursors(begun.ticket, 1, HOUR, self.now()).await.unwrap().pop();
+            let claimed = self.store.claim_cursors(run, 1, HOUR, self.now()).await.unwrap().pop();
             let Some(cursor) = claimed else { break };
             let page = cursor.cursor.as_u64().unwrap();
             let batch = std::mem::take(&mut batches[usize::try_from(page).unwrap()]);
             let digest = page.to_be_bytes().repeat(2).try_into().unwrap();
             let end = CursorEnd::Done(PageDigest::new(digest, Some(digest)));
-            let commit = PageCommit::new(begun.ticket, cursor.ticket, batch, Some(end));
+            let commit = PageCommit::new(run, cursor.ticket, batch, Some(end));
             self.store.commit_page(commit, self.now()).await.unwrap();
         }
-        let ended =
-            self.store.end_run(EndRun::new(begun.ticket, RunOutcome::Complete), self.now()).await.unwrap();
+        let ended = self.store.end_run(EndRun::new(run, RunOutcome::Complete), self.now()).await.unwrap();
         let took = ms(began);
         let counts = ended.run.counts;
         json!({ "ms": took, "wal": self.number(WAL).await - wal, "new": counts.new, "unchanged": counts.unchanged })
@@ -216,7 +215,7 @@ impl Bench {
 
     /// So many who claim at once, each with a connection of its own that has claimed before.
     fn runners(&self, count: usize, rounds: usize) -> Value {
-        let begin = Arc::new(std::sync::Barrier::new(count + 1));
+        let together = Arc::new(std::sync::Barrier::new(count + 1));
         let tasks: Vec<_> = (0..count)
             .map(|_| {
                 let store = StoreOptions::default()
@@ -224,14 +223,14 @@ impl Bench {
                     .with_clock_bound(Duration::MAX);
                 let options = PostgresOptions::default().with_schema(&self.schema).with_connections(1);
                 let options = options.with_store(store);
-                let (begin, clock, url) = (Arc::clone(&begin), Arc::clone(&self.clock), self.url.clone());
+                let (all, clock, url) = (Arc::clone(&together), Arc::clone(&self.clock), self.url.clone());
                 std::thread::spawn(move || {
                     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
                     runtime.block_on(async {
                         let store = PostgresStore::connect(&url, options).await.unwrap();
                         let claim = Claim::new(VisitType::git(), 1000).with_lease(LEASE);
                         store.claim(&claim, clock.now()).await.unwrap();
-                        begin.wait();
+                        all.wait();
                         let mut got = Vec::new();
                         for _ in 0..rounds {
                             let visits = store.claim(&claim, clock.now()).await.unwrap().visits;
@@ -242,7 +241,7 @@ impl Bench {
                 })
             })
             .collect();
-        begin.wait();
+        together.wait();
         let began = Instant::now();
         let got: Vec<u64> = tasks.into_iter().flat_map(|task| task.join().unwrap()).collect();
         let took = ms(began);

@@ -83,8 +83,8 @@ pub(super) async fn learn_listings(db: &Db<'_>, known: &mut Known, rows: Vec<Row
             shared.push(id);
         }
         let (url, visit_type) = (row.try_get(first), row.try_get(first + 1));
-        let disabled = row.try_get(first + 3).map_err(failed)?;
-        let row = origin::shown(said, url.map_err(failed)?, visit_type.map_err(failed)?, disabled)?;
+        let disabled: Option<sql::Json> = row.try_get(first + 3).map_err(failed)?;
+        let row = origin::shown(said, url.map_err(failed)?, visit_type.map_err(failed)?, disabled.as_ref())?;
         found.push((id.cast_unsigned(), row));
     }
     further(db, &mut found, &shared).await?;

@@ -13,7 +13,8 @@ fn count(row: &tokio_postgres::Row, column: &str) -> Result<u64> {
     Ok(n.cast_unsigned())
 }
 
-const DIVIDED: &str = "set local jit = off; set local max_parallel_workers_per_gather = 4";
+const DIVIDED: &str = "set local jit = off; set local max_parallel_workers_per_gather = 4; \
+                       set local random_page_cost = 1.1";
 
 /// Counts by lister and visit type.
 pub(super) async fn metrics(db: &Db<'_>, now: Timestamp) -> Result<Vec<Metrics>> {
@@ -21,9 +22,10 @@ pub(super) async fn metrics(db: &Db<'_>, now: Timestamp) -> Result<Vec<Metrics>>
     // what its rank will be beside it.
     // One pass over all rows: it is divided between as many processes as the server will give.
     db.tx.batch_execute(DIVIDED).await.map_err(|e| failed("preparing to count", e))?;
-    // What each row adds is judged once. Who is under way is counted from the leases.
+    // What each row adds is judged once; a pass of its own, so that it can be divided. Who is under way is
+    // counted from the leases.
     let sql = "
-      with first as (
+      with first as materialized (
         select lister, visit_type, waits, count(*) as known, count(last_visit) as visited, min(last_visit) as oldest,
           count(*) filter (where passed) as passed, count(*) filter (where pending) as pending
         from (

@@ -267,9 +267,14 @@ pub(super) fn listing(row: Other) -> Result<Listing> {
 }
 
 /// As much of an origin as pages of origins show, its further listings to be added.
-pub(super) fn shown(first: Other, url: String, visit_type: i16, disabled: Option<Json>) -> Result<OriginRow> {
+pub(super) fn shown(
+    first: Other,
+    url: String,
+    visit_type: i16,
+    disabled: Option<&Json>,
+) -> Result<OriginRow> {
     let listings = if first.lister == 0 { Vec::new() } else { vec![listing(first)?] };
-    let stopped: Stopped = disabled.as_ref().map_or(Ok(Stopped::default()), |j| from_json(&j.0))?;
+    let stopped: Stopped = disabled.map_or(Ok(Stopped::default()), |j| from_json(&j.0))?;
     let visit_type = visit_type.cast_unsigned();
     let mut row =
         OriginRow { url, visit_type, listings, visits: None, evidence: None, wishes: None, place: None };

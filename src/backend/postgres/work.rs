@@ -23,7 +23,8 @@ const ATTEMPTS: u32 = 12;
 /// Every statement of a transaction finds its rows by an index, whatever the statistics say: those of
 /// an empty table made a plan that reads all of it.
 pub(super) const PLANS: &str = "set local enable_seqscan = off; set local enable_hashjoin = off; \
-                     set local enable_mergejoin = off; set local jit = off";
+                     set local enable_mergejoin = off; set local jit = off; \
+                     set local plan_cache_mode = force_generic_plan";
 
 /// What a transaction is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
