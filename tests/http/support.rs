@@ -57,7 +57,8 @@ impl Server {
     }
 
     pub(crate) async fn with(origins: usize, options: ApiOptions) -> Self {
-        let store = Arc::new(MemoryStore::with_policies(Policies::all(named("due,budget=3").unwrap())));
+        let store =
+            Arc::new(MemoryStore::with_policies(Policies::all(named("due,budget=3,guard=off").unwrap())));
         let lister = ListerKey::new("gitea", "forge.example");
         let origin = |n| ImportedOrigin::new(&lister, url(n), VisitType::git());
         store.import((0..origins).map(origin).collect(), start()).await.unwrap();
