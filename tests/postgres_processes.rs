@@ -287,7 +287,7 @@ async fn processes_that_die_hold_no_visit_twice_and_lose_none() {
     let mut runners: Vec<Runner> =
         (0..processes).map(|n| start(&url, logs.path(), (n, 0), random.below(1 << 40), &tell)).collect();
     let mut waiting = processes;
-    let (mut rounds, mut kills, mut seen) = (0u64, 0u64, Vec::new());
+    let (mut rounds, mut kills, mut looked) = (0u64, 0u64, Vec::new());
     let began = Instant::now();
     let over = |rounds: u64| match number("LAMPLIGHTER_SECONDS") {
         Some(seconds) => began.elapsed() >= Duration::from_secs(seconds),
@@ -323,7 +323,7 @@ async fn processes_that_die_hold_no_visit_twice_and_lose_none() {
                 }
                 if rounds.is_multiple_of(16) {
                     let rows = client.query(&leases, &[]).await.unwrap();
-                    seen.extend(rows.iter().map(|r| {
+                    looked.extend(rows.iter().map(|r| {
                         let unsigned = |i: usize| r.get::<_, i64>(i).cast_unsigned();
                         (unsigned(0), unsigned(1), r.get::<_, i64>(2), r.get::<_, i64>(3))
                     }));
@@ -335,7 +335,9 @@ async fn processes_that_die_hold_no_visit_twice_and_lose_none() {
 
     let files = std::fs::read_dir(logs.path()).unwrap().map(|f| f.unwrap().path());
     let mut intervals = Intervals::read(&files.collect::<Vec<_>>());
-    seen.into_iter().for_each(|lease| intervals.add(lease));
+    for lease in looked {
+        intervals.add(lease);
+    }
     let (held, refused) = intervals.judge();
     assert!(held > 0 && kills > 0, "{held} held, {kills} killed");
 
