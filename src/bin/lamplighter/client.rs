@@ -48,10 +48,19 @@ pub(crate) fn loopback(built: &Built, secrets: &[Secret], server: &Url, context:
     made(options(built, context)?.with_bases(hosts().cloned()).with_credentials(Arc::new(credentials)))
 }
 
+/// A client without credentials, retries or limits, for the host of a URL that a person gave.
+pub(crate) fn plain(url: &Url, context: &Context) -> Result<Http> {
+    made(options_for([url.clone()], context)?)
+}
+
 fn options(built: &Built, context: &Context) -> Result<HttpOptions> {
+    options_for(built.bases.iter().cloned(), context)
+}
+
+fn options_for(bases: impl IntoIterator<Item = Url>, context: &Context) -> Result<HttpOptions> {
     let options = HttpOptions::new(context.config.contact.as_deref().unwrap_or(NO_CONTACT))
         .with_private_allowed(context.config.allow_private)
-        .with_bases(built.bases.iter().cloned())
+        .with_bases(bases)
         .with_clock(real_time());
     context.config.root_certificates.iter().try_fold(options, |options, path| {
         let pem = std::fs::read(path).map_err(|e| {
