@@ -26,11 +26,14 @@ laws!(gitiles_obeys_the_laws, "fixtures/gitiles/basic", single_file);
 laws!(grokmirror_obeys_the_laws, "fixtures/grokmirror/basic", single_file);
 #[cfg(feature = "compression")]
 laws!(grokmirror_with_a_validator_obeys_the_laws, "fixtures/grokmirror/live", single_file);
+#[cfg(all(feature = "html", feature = "xml"))]
+laws!(sourceforge_obeys_the_laws, "fixtures/sourceforge/basic");
 laws!(sourcehut_obeys_the_laws, "fixtures/sourcehut/basic");
 #[cfg(feature = "html")]
 laws!(stagit_obeys_the_laws, "fixtures/stagit/basic");
 laws!(tuleap_obeys_the_laws, "fixtures/tuleap/basic");
 laws!(urls_obeys_the_laws, "fixtures/urls/basic", single_file);
+laws!(save_bulk_obeys_the_laws, "fixtures/save_bulk/basic", single_file);
 laws!(github_of_an_organization_obeys_the_laws, "fixtures/github/org", single_file);
 laws!(gitlab_of_a_group_obeys_the_laws, "fixtures/gitlab/group", single_file);
 laws!(gitea_of_an_organization_obeys_the_laws, "fixtures/gitea/org", single_file);

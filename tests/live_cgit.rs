@@ -15,7 +15,7 @@ use std::sync::Arc;
 use lamplighter::backend::{MemoryStore, OriginQuery, OriginStore, RunOutcome};
 use lamplighter::driver::RunReport;
 use lamplighter::model::Timestamp;
-use live::{Live, is_required, list};
+use live::{Live, detect, is_required, list};
 use url::Url;
 
 /// What the site shows on a page of its index, and how many repositories it has.
@@ -89,6 +89,9 @@ async fn a_real_cgit_is_listed_whole_and_again_for_its_index_alone() {
         return;
     }
     let live = Live::start("cgit.sh", "/cgit/");
+    let found = detect(&live.url).await;
+    assert_eq!((found.lister, found.url.as_ref()), ("cgit", Some(&live.url)), "{found:?}");
+    assert!(found.version.is_some(), "{found:?}");
     let disk = Disk(&live);
     let on_disk = disk.repositories();
     assert_eq!(on_disk.len() as u64, REPOSITORIES);

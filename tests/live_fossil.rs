@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use lamplighter::backend::{MemoryStore, OriginQuery, OriginStore, RunOutcome};
 use lamplighter::model::Timestamp;
-use live::{Live, is_required, list};
+use live::{Live, detect, is_required, list};
 
 #[tokio::test]
 async fn a_real_fossil_server_is_listed_whole_and_cloned_from() {
@@ -20,6 +20,8 @@ async fn a_real_fossil_server_is_listed_whole_and_cloned_from() {
         return;
     }
     let live = Live::start("fossil.sh", "/");
+    let found = detect(&live.url).await;
+    assert_eq!((found.lister, found.url.as_ref()), ("fossil", Some(&live.url)), "{found:?}");
     let table = std::fs::read_to_string(live.room.path().join("repositories")).unwrap();
     let on_disk: BTreeMap<&str, (Timestamp, bool)> = table
         .lines()

@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 use lamplighter::backend::{MemoryStore, OriginQuery, OriginStore, RunOutcome};
 use lamplighter::model::Timestamp;
-use live::{Live, is_required, list};
+use live::{Live, detect, is_required, list};
 use url::Url;
 
 const REPOSITORIES: u64 = 16;
@@ -38,6 +38,9 @@ async fn a_real_gitweb_is_listed_whole_and_again_for_its_indexes_alone() {
         return;
     }
     let live = Live::start("gitweb.sh", "/gitweb/");
+    let found = detect(&live.url).await;
+    assert_eq!((found.lister, found.url.as_ref()), ("gitweb", Some(&live.url)), "{found:?}");
+    assert!(found.version.is_some(), "{found:?}");
     let table = std::fs::read_to_string(live.room.path().join("repositories")).unwrap();
     let on_disk: BTreeMap<String, Option<Timestamp>> = table
         .lines()

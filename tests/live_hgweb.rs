@@ -14,7 +14,7 @@ use std::sync::Arc;
 
 use lamplighter::backend::{MemoryStore, OriginQuery, OriginStore, RunOutcome};
 use lamplighter::model::Timestamp;
-use live::{Live, is_required, list};
+use live::{Live, detect, is_required, list};
 use url::Url;
 
 /// The root in JSON, which has no addresses; then it and five directories in HTML.
@@ -40,6 +40,8 @@ async fn a_real_hgweb_is_listed_whole_and_mercurial_takes_its_addresses() {
         return;
     }
     let live = Live::start("hgweb.sh", "/");
+    let found = detect(&live.url).await;
+    assert_eq!((found.lister, found.url.as_ref()), ("hgweb", Some(&live.url)), "{found:?}");
     let table = std::fs::read_to_string(live.room.path().join("repositories")).unwrap();
     let on_disk: BTreeMap<String, (Timestamp, &str)> = table
         .lines()

@@ -48,6 +48,7 @@ pub(crate) mod budget;
 pub(crate) mod compress;
 #[cfg(feature = "compression")]
 pub(crate) mod deb822;
+pub mod detect;
 mod error;
 mod filters;
 #[cfg(feature = "html")]
@@ -58,6 +59,8 @@ mod read;
 mod recovery;
 mod registry;
 mod repository;
+#[cfg(all(feature = "html", feature = "xml"))]
+pub(crate) mod sitemap;
 mod source;
 #[cfg(all(feature = "xml", any(feature = "html", feature = "compression")))]
 pub(crate) mod xml;

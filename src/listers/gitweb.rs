@@ -54,7 +54,7 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::scope::{Instance, Scope};
-use super::{location, under, web};
+use super::{location, web};
 use crate::lister::html::{HtmlPage, selector, text};
 use crate::lister::xml::{Step, Xml};
 use crate::lister::{
@@ -350,7 +350,7 @@ impl Gitweb {
             .clones
             .clone()
             .unwrap_or_else(|| format!("git://{}", self.url.host_str().unwrap_or_default()));
-        format!("{base}/{}", encoded(project.trim_start_matches('/')))
+        format!("{base}/{}", web::encoded(project.trim_start_matches('/')))
     }
 }
 
@@ -380,13 +380,6 @@ fn is_of(href: &str, action: &str) -> bool {
     tail == format!("a={action}") || href.ends_with(&format!("/{action}"))
 }
 
-/// A name as it stands in an address: what means something there is escaped.
-fn encoded(name: &str) -> String {
-    let Ok(root) = Url::parse("x://h") else { return String::new() };
-    let url = under(&root, &name.split('/').collect::<Vec<_>>());
-    url.path().trim_start_matches('/').to_owned()
-}
-
 /// The addresses in a cell: what stands before one is a label, and commas part several. The name at the end of one is
 /// as it is on the disk.
 fn addresses(text: &str, project: Option<&str>) -> Vec<String> {
@@ -407,7 +400,7 @@ fn addresses(text: &str, project: Option<&str>) -> Vec<String> {
             };
             let mut whole = Url::parse(head).ok()?.to_string();
             if let Some(name) = name {
-                whole = format!("{}/{}", whole.trim_end_matches('/'), encoded(name));
+                whole = format!("{}/{}", whole.trim_end_matches('/'), web::encoded(name));
             }
             Some(whole)
         })

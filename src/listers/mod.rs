@@ -2,6 +2,7 @@
 
 #[cfg(all(feature = "archives", feature = "html"))]
 pub mod arch;
+mod archives;
 #[cfg(feature = "compression")]
 pub mod aur;
 pub mod bitbucket;
@@ -43,7 +44,10 @@ pub mod puppet;
 mod ranges;
 #[cfg(all(feature = "compression", feature = "xml"))]
 pub mod rpm;
+pub mod save_bulk;
 mod scope;
+#[cfg(all(feature = "html", feature = "xml"))]
+pub mod sourceforge;
 pub mod sourcehut;
 #[cfg(feature = "html")]
 pub mod stagit;
@@ -94,6 +98,9 @@ pub use pubdev::PubDev;
 pub use puppet::Puppet;
 #[cfg(all(feature = "compression", feature = "xml"))]
 pub use rpm::Rpm;
+pub use save_bulk::SaveBulk;
+#[cfg(all(feature = "html", feature = "xml"))]
+pub use sourceforge::SourceForge;
 pub use sourcehut::SourceHut;
 #[cfg(feature = "html")]
 pub use stagit::Stagit;
@@ -153,6 +160,9 @@ pub(crate) fn entries() -> Vec<Entry> {
         puppet::entry(),
         #[cfg(all(feature = "compression", feature = "xml"))]
         rpm::entry(),
+        save_bulk::entry(),
+        #[cfg(all(feature = "html", feature = "xml"))]
+        sourceforge::entry(),
         sourcehut::entry(),
         #[cfg(feature = "html")]
         stagit::entry(),

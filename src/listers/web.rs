@@ -4,6 +4,8 @@ use url::Url;
 
 #[cfg(feature = "html")]
 use super::same_host;
+#[cfg(all(feature = "html", feature = "xml"))]
+use super::under;
 #[cfg(feature = "html")]
 use crate::lister::ListerError;
 #[cfg(feature = "html")]
@@ -57,4 +59,12 @@ pub(super) fn web_url(base: &Url, href: &str) -> Option<Url> {
     let path = url.path().trim_end_matches('/').to_owned();
     url.set_path(&path);
     Some(url)
+}
+
+/// A name as it stands in an address: what means something there is escaped.
+#[cfg(all(feature = "html", feature = "xml"))]
+pub(super) fn encoded(name: &str) -> String {
+    let Ok(root) = Url::parse("x://h") else { return String::new() };
+    let url = under(&root, &name.split('/').collect::<Vec<_>>());
+    url.path().trim_start_matches('/').to_owned()
 }

@@ -16,6 +16,8 @@ mod launchpad;
 mod pages;
 mod pagure;
 mod phabricator;
+mod save_bulk;
+mod sourceforge;
 mod sourcehut;
 mod stagit;
 #[cfg(feature = "testing")]

@@ -1,5 +1,5 @@
 //! A real server that a script starts, and a listing of it by the real client.
-#![allow(dead_code, clippy::unwrap_used, reason = "each test uses its part, and may fail")]
+#![allow(dead_code, clippy::unwrap_used, clippy::panic, reason = "each test uses its part, and may fail")]
 
 #[path = "../common/signal.rs"]
 pub(crate) mod signal;
@@ -13,8 +13,11 @@ use std::sync::Arc;
 use lamplighter::backend::{MemoryStore, RunStore};
 use lamplighter::driver::{Driver, RunOptions, RunReport};
 use lamplighter::lister::Registry;
+use lamplighter::lister::detect::{Detector, Found, MOST_PROBES};
 use lamplighter::model::JsonObject;
-use lamplighter::transport::{Clock, Credentials, Http, HttpOptions, Polite, PoliteOptions, SystemClock};
+use lamplighter::transport::{
+    Clock, Credentials, Http, HttpOptions, Polite, PoliteOptions, SystemClock, Transport,
+};
 use signal::signal;
 use tempfile::TempDir;
 use url::Url;
@@ -79,6 +82,19 @@ pub(crate) async fn list_at(
     let built = Registry::builtin().build(lister, &arguments).unwrap();
     let driver = Driver::new(store, Arc::new(client(&built.bases)), clock);
     driver.run(built.source, RunOptions::default()).await.unwrap()
+}
+
+/// What the server is taken for, by no more requests than are allowed.
+#[allow(dead_code, reason = "each test file uses its own part")]
+pub(crate) async fn detect(url: &Url) -> Found {
+    let http = Http::new(HttpOptions::new("tests").with_bases([url.clone()])).unwrap();
+    let mut detector = Detector::new(url);
+    while let Some(request) = detector.request() {
+        let answer = http.send(request).await;
+        detector.answered(answer.as_ref().map_err(ToString::to_string));
+    }
+    assert!(detector.made() <= MOST_PROBES);
+    detector.found().cloned().unwrap_or_else(|| panic!("{url}: {:?}", detector.said()))
 }
 
 /// Whether there is such a server to be listed: its variable says `required`. In CI it must. A skip is

@@ -49,6 +49,8 @@ pub(crate) enum Command {
     Tour(TourArgs),
     /// Which forges and registries can be listed, and with which parameters.
     Listers,
+    /// Which lister fits a host, by at most six requests.
+    Detect(DetectArgs),
     /// Lists a forge into the store. Continues an interrupted run.
     List(ListArgs),
     /// Lists a live forge and keeps every exchange as a fixture, secrets removed. Leaves the store
@@ -234,6 +236,12 @@ pub(crate) struct NextArgs {
     /// Who asks, as shown by explain.
     #[arg(long, value_name = "NAME", default_value = "command line")]
     pub(crate) owner: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DetectArgs {
+    /// The site: https://forge.example/.
+    pub(crate) url: url::Url,
 }
 
 #[derive(Debug, Args)]

@@ -55,6 +55,11 @@ pub(crate) fn for_visits(bases: Vec<Url>, context: &Context) -> Result<Arc<dyn T
     Ok(Arc::new(Polite::new(http, real_time(), Arc::new(Credentials::new()), options)))
 }
 
+/// A client without credentials, retries or limits, for the host of a URL that a person gave.
+pub(crate) fn plain(url: &Url, context: &Context) -> Result<Http> {
+    made(options(std::slice::from_ref(url), context)?)
+}
+
 fn options(bases: &[Url], context: &Context) -> Result<HttpOptions> {
     let options = HttpOptions::new(context.config.contact.as_deref().unwrap_or(NO_CONTACT))
         .with_private_allowed(context.config.allow_private)

@@ -5,6 +5,7 @@ mod args;
 mod client;
 mod config;
 mod context;
+mod detect;
 mod failure;
 mod feed;
 mod import;
@@ -71,6 +72,7 @@ async fn dispatch(cli: &Cli, context: &mut Context) -> Result<Done> {
     match &cli.command {
         Command::Tour(args) => tour::tour(args, context).await,
         Command::Listers => query::listers(context),
+        Command::Detect(args) => detect::detect(args, context).await,
         Command::List(args) => list::list(args, context).await,
         Command::Record(args) => list::record(args, context).await,
         Command::Replay(args) => replay::replay(args, context).await,

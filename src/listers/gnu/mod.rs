@@ -39,6 +39,7 @@ use std::sync::Arc;
 use serde_json::json;
 use url::Url;
 
+use super::archives::is_archive;
 use super::under;
 use crate::lister::{
     Arguments, ConfigError, Entry, Lister, ListerError, Page, PageSource, Parameter, ParameterKind, RunInfo,
@@ -124,7 +125,7 @@ impl Gnu {
             path.push(&node.name);
             if node.is_folder() {
                 self.files(node, path, found, page);
-            } else if node.is_file() && names::is_archive(&node.name) {
+            } else if node.is_file() && is_archive(&node.name) {
                 let place = || path.iter().map(|p| shortened(p)).collect::<Vec<_>>().join("/");
                 let (time, length) = (node.seconds().map(Timestamp::from_seconds), node.length());
                 if !path.iter().all(|p| tree::is_plain(p)) {

@@ -6,29 +6,12 @@ const ENDINGS: &[&str] = &[
     ".tlz", ".7z", ".jar",
 ];
 
-/// Endings of archives by themselves.
-const ARCHIVES: &[&str] = &[".tar", ".zip", ".tgz", ".tbz", ".tbz2", ".txz", ".tlz"];
-
-/// What may follow `.tar`.
-const PACKED: &[&str] = &[".gz", ".bz2", ".xz", ".lz", ".lzma", ".z", ".zst"];
-
 /// Words that begin what is taken for a version, longer ones before those that they begin with.
 const WORDS: &[&str] = &[
     "powerpc", "freebsd", "solaris", "release", "unknown", "mingw32", "latest", "stable", "darwin", "redhat",
     "rs6000", "mingw", "sparc", "apple", "macos", "linux", "sunos", "alpha", "win32", "beta", "hppa", "hpux",
     "irix", "i386", "i686", "mips", "libc", "w32", "sgi", "ibm", "aix", "sun", "elf", "hp",
 ];
-
-/// Whether it is the name of a source archive.
-pub(super) fn is_archive(name: &str) -> bool {
-    let lower = name.to_ascii_lowercase();
-    let ends = |endings: &[&str]| endings.iter().find_map(|e| lower.strip_suffix(e).map(str::len));
-    let whole = |rest: Option<usize>| rest.is_some_and(|length| length > 0);
-    whole(ends(ARCHIVES))
-        || ends(PACKED)
-            .and_then(|length| lower.get(..length))
-            .is_some_and(|rest| rest.strip_suffix(".tar").is_some_and(|stem| !stem.is_empty()))
-}
 
 /// The version in the name of an archive: what follows the first separator after which nothing but a
 /// version comes; the whole name without its endings where there is none such.
