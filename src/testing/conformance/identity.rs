@@ -8,9 +8,7 @@ use super::kit::{Drive, Said, all, at, import_all, key, list, news, one, origin,
 use super::renames::renames;
 use crate::backend::{ChangeKind, ChangeToken, Hint, OriginQuery, RunPlan, SchedulerBackend, VisitRequest};
 use crate::lister::Mode;
-use crate::model::{
-    GoneReason, ListerKey, NewOrigin, OriginKey, Timestamp, VisitStats, VisitStatus, VisitType,
-};
+use crate::model::{GoneReason, ListerKey, NewOrigin, Timestamp, VisitStats, VisitStatus, VisitType};
 
 /// Renames, transfers, reused names, and what two listers say of one URL.
 pub async fn identity<B, Fut>(make: impl Fn() -> Fut)
