@@ -157,17 +157,18 @@ impl Arguments {
 /// the base is `https://{instance}`; without `instance` it is the URL's host and port.
 ///
 /// # Errors
-/// [`ConfigError::Missing`] without either, [`ConfigError::Value`] when `instance` holds a scheme
+/// [`ConfigError::Missing`] without either, [`ConfigError::Value`] when `instance` is no host
 /// and there is no `url`.
 pub fn base_url(arguments: &Arguments) -> Result<(Url, String), ConfigError> {
     let instance = arguments.text("instance").map(str::to_owned);
     let url = match (arguments.url("url"), &instance) {
         (Some(url), _) => url,
         (None, Some(host)) => {
-            let bare = !host.contains("://") && !host.contains('/');
+            // A host, and a port where it is another one: nothing of a URL besides.
+            let bare = |u: &Url| u.host_str().is_some() && u[url::Position::AfterPort..] == *"/";
             Url::parse(&format!("https://{host}/"))
                 .ok()
-                .filter(|u| bare && u.host_str().is_some())
+                .filter(|u| bare(u) && !has_user(u) && !host.contains(['/', '\\', '?', '#']))
                 .ok_or_else(|| {
                     arguments.wrong(
                         "instance",
@@ -179,6 +180,11 @@ pub fn base_url(arguments: &Arguments) -> Result<(Url, String), ConfigError> {
     };
     let instance = instance.unwrap_or_else(|| location(&url));
     Ok((url, instance))
+}
+
+/// Whether a URL names a user, or holds a secret.
+fn has_user(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
 }
 
 /// Host, and port where it is not the scheme's own: the usual name of an instance.
@@ -377,17 +383,31 @@ impl Entry {
     }
 }
 
+/// The longest text of a parameter, in bytes.
+const LONGEST: usize = 1024;
+
 fn typed(parameter: &Parameter, value: &Value) -> Result<Value, ConfigError> {
     let wrong =
         |problem: &str| ConfigError::Value { name: parameter.name.to_owned(), problem: problem.to_owned() };
     let text = value.as_str();
     match parameter.kind {
+        // It may become a part of a name that is stored, shown and put into URLs.
+        ParameterKind::Text if text.is_some_and(|t| t.chars().any(char::is_control)) => {
+            Err(wrong("must be a text without control characters"))
+        }
+        ParameterKind::Text if text.is_some_and(|t| t.len() > LONGEST) => {
+            Err(wrong("is too long: over 1024 bytes"))
+        }
         ParameterKind::Text | ParameterKind::Filter | ParameterKind::Secret => match value {
             Value::String(_) => Ok(value.clone()),
             Value::Number(n) => Ok(Value::from(n.to_string())),
             Value::Bool(b) => Ok(Value::from(b.to_string())),
             _ => Err(wrong("must be a text")),
         },
+        // A URL is shown; a secret is not.
+        ParameterKind::Url if text.and_then(|t| Url::parse(t).ok()).is_some_and(|u| has_user(&u)) => {
+            Err(wrong("may not hold a user or a password: they are credentials"))
+        }
         ParameterKind::Url => text
             .filter(|t| {
                 Url::parse(t).is_ok_and(|u| matches!(u.scheme(), "http" | "https") && u.host_str().is_some())
@@ -538,6 +558,29 @@ mod tests {
             said(serde_json::json!({"instance": "https://h"})),
             "instance: must be a host, without a scheme or a path, where there is no url"
         );
+        for hostile in ["h/../etc", "user:pw@h", "u@h", "h?a=b", "h#f", "h\\x", "h:99999", "[::1", "a b", ""]
+        {
+            let error = said(serde_json::json!({ "instance": hostile }));
+            assert!(
+                error.starts_with("instance: must be a host") && !error.contains("pw"),
+                "{hostile}: {error}"
+            );
+        }
+        for hostile in ["h\n", "h\0", "\u{1b}[31mh", "h\r\nX: y"] {
+            for url in [serde_json::Value::Null, "https://h".into()] {
+                let mut given = serde_json::json!({ "instance": hostile, "url": url });
+                given.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+                let error = said(given);
+                assert_eq!(error, "instance: must be a text without control characters");
+            }
+        }
+        let long = said(serde_json::json!({ "instance": "h".repeat(1025) }));
+        assert_eq!(long, "instance: is too long: over 1024 bytes");
+        assert_eq!(
+            said(serde_json::json!({"url": "https://ann:s3cret@h/"})),
+            "url: may not hold a user or a password: they are credentials"
+        );
+        assert_eq!(said(serde_json::json!({"instance": "h:81"})), "h:81: https://h:81/ 2");
         // The instance is the host and port; the secret is not among the arguments; the default is.
         assert_eq!(said(serde_json::json!({"url": "http://h:81/b", "token": "s"})), "h:81: http://h:81/b 2");
         assert_eq!(said(serde_json::json!({"instance": "h", "per_page": "7"})), "h: https://h/ 2");

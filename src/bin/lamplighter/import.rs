@@ -34,7 +34,6 @@ pub(crate) async fn import(args: &ImportArgs, context: &mut Context) -> Result<D
         Lines::new(BufReader::new(File::open(&args.file).map_err(cannot)?))
     };
     let store = context.store().await?;
-    let now = context.now();
     let mut imported = Imported::default();
     let mut bad: Vec<(u64, String)> = Vec::new();
     let mut refused = 0u64;
@@ -55,7 +54,8 @@ pub(crate) async fn import(args: &ImportArgs, context: &mut Context) -> Result<D
             }
         }
         if batch.len() >= BATCH || (end && !batch.is_empty()) {
-            imported.add(store.import(std::mem::take(&mut batch), now).await?);
+            // The time of the batch: a long import is longer than a store lets clocks differ.
+            imported.add(store.import(std::mem::take(&mut batch), context.now()).await?);
         }
         if end {
             break;

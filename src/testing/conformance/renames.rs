@@ -58,7 +58,6 @@ where
             check(store, &forge, &bore_last, &format!("SEED={seed} round {round}")).await;
         }
         if done {
-            lead_home(store, &forge, &bore_last, now, &format!("SEED={seed}")).await;
             return;
         }
         visit_some(store, &mut forge, &mut dice, now).await;
@@ -200,26 +199,4 @@ async fn check<B: SchedulerBackend>(
         let snapshot = (known[&id].visits > 0).then(|| format!("of {id}"));
         assert_eq!((stats.visits, stats.last_snapshot), (known[&id].visits, snapshot), "{context}: {name}");
     }
-}
-
-/// Every URL that ever was leads to the one that is now, and that one to itself.
-async fn lead_home<B: SchedulerBackend>(
-    store: &B,
-    forge: &BTreeMap<u64, Scripted>,
-    bore_last: &BTreeMap<String, u64>,
-    now: Timestamp,
-    context: &str,
-) {
-    for (name, id) in bore_last {
-        let home = leads_to(store, &url(name), now).await;
-        assert_eq!(Some(&home), forge[id].listed_as.as_deref().map(url).as_ref(), "{context}: {name}");
-        assert_eq!(leads_to(store, &home, now).await, home, "{context}: {name}");
-    }
-}
-
-/// The URL of the origin that a URL is answered with.
-async fn leads_to<B: SchedulerBackend>(store: &B, at: &str, now: Timestamp) -> String {
-    let origin = OriginKey::new(at, VisitType::git());
-    let found = store.explain(&origin, now).await.unwrap();
-    found.unwrap_or_else(|| panic!("{at} is answered")).origin.url
 }
