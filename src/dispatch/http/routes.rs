@@ -1,5 +1,7 @@
 //! What can be asked, and what is answered.
 
+#![allow(clippy::unused_async, reason = "a route is answered by a future")]
+
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
