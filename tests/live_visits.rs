@@ -84,8 +84,8 @@ fn on_disk(folder: &Path) -> String {
         lines.push(format!("HEAD ref: {}", git(folder, &["symbolic-ref", "HEAD"], 0)));
     }
     lines.sort();
-    let text: String = lines.iter().map(|l| format!("{l}\n")).collect();
-    let digest: String = Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect();
+    let text = lines.iter().map(|l| format!("{l}\n")).collect::<Vec<_>>().concat();
+    let digest = Sha256::digest(text).iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat();
     format!("refs:sha256:{digest}")
 }
 

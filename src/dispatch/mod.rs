@@ -103,8 +103,8 @@ impl Room {
 
     /// With what is under way at each host, and how many visits have ended.
     #[must_use]
-    pub fn with_hosts(mut self, at_hosts: HashMap<String, usize>, ended: u64) -> Self {
-        (self.at_hosts, self.ended) = (at_hosts, ended);
+    pub fn with_hosts(mut self, at_hosts: impl IntoIterator<Item = (String, usize)>, ended: u64) -> Self {
+        (self.at_hosts, self.ended) = (at_hosts.into_iter().collect(), ended);
         self
     }
 }

@@ -38,11 +38,11 @@ fn smart(body: &str) -> LoopbackAnswer {
 }
 
 fn pkt(lines: &[String]) -> String {
-    lines.iter().map(|l| format!("{:04x}{l}", l.len() + 4)).collect::<String>() + "0000"
+    lines.iter().map(|l| format!("{:04x}{l}", l.len() + 4)).collect::<Vec<_>>().concat() + "0000"
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+    bytes.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().concat()
 }
 
 fn expected(lines: &str) -> Option<String> {

@@ -293,8 +293,7 @@ fn prometheus(counts: PoolCounts) -> String {
         ("lost", lost),
         ("given_back", given_back),
     ];
-    let lines: String =
-        ends.iter().map(|(end, n)| format!("lamplighter_visits_total{{end=\"{end}\"}} {n}\n")).collect();
+    let lines = ends.map(|(end, n)| format!("lamplighter_visits_total{{end=\"{end}\"}} {n}\n")).concat();
     format!(
         "# HELP lamplighter_visits_total Visits that this process made, by how they ended.\n\
          # TYPE lamplighter_visits_total counter\n{lines}\

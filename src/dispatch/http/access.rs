@@ -40,10 +40,10 @@ pub(super) fn known<'t>(headers: &HeaderMap, tokens: &'t [ApiToken]) -> Option<&
 
 /// A visit's token as its claimer gets it: nobody with another bearer token can use it.
 pub(super) fn signed(of: &ApiToken, visit: VisitId, token: VisitToken) -> String {
-    format!(
-        "{token}.{}",
-        hex(&mac(of.secret.expose_secret().as_bytes(), &named(visit, token)).finalize().into_bytes())
-    )
+    let whole = mac(of.secret.expose_secret().as_bytes(), named(visit, token));
+    // Without a signature it is of no use to anybody.
+    let signature = whole.map_or_else(String::new, |whole| hex(&whole.finalize().into_bytes()));
+    format!("{token}.{signature}")
 }
 
 /// The token in a signed one; none where it is not this visit's, or somebody else's.
@@ -51,7 +51,7 @@ pub(super) fn unsigned(of: &ApiToken, visit: VisitId, shown: &str) -> Option<Vis
     let (number, digits) = shown.split_once('.')?;
     let token = VisitToken(number.parse().ok()?);
     let signature = unhex(digits)?;
-    let whole = mac(of.secret.expose_secret().as_bytes(), &named(visit, token));
+    let whole = mac(of.secret.expose_secret().as_bytes(), named(visit, token))?;
     whole.verify_slice(&signature).is_ok().then_some(token)
 }
 
@@ -59,11 +59,9 @@ fn named(visit: VisitId, token: VisitToken) -> String {
     format!("lamplighter visit {visit} {token}")
 }
 
-pub(super) fn mac(key: &[u8], text: impl AsRef<[u8]>) -> Hmac<Sha256> {
-    // Any length of key will do; the empty one stands for what cannot happen, and is never configured.
-    let mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key);
-    let mac = mac.unwrap_or_else(|_| <Hmac<Sha256> as KeyInit>::new(&Default::default()));
-    mac.chain_update(text)
+/// Any length of key will do: there is always one.
+pub(super) fn mac(key: &[u8], text: impl AsRef<[u8]>) -> Option<Hmac<Sha256>> {
+    <Hmac<Sha256> as KeyInit>::new_from_slice(key).ok().map(|mac| mac.chain_update(text))
 }
 
 /// Bytes from hexadecimal digits.

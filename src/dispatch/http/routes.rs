@@ -1,5 +1,7 @@
 //! What can be asked, and what is answered.
 
+#![allow(clippy::unused_async, reason = "a route is answered by a future")]
+
 use std::net::IpAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -437,12 +439,14 @@ async fn origins(
     query: Result<Query<OriginsQuery>, QueryRejection>,
 ) -> Answer {
     let asked = query_of(query)?;
-    let mut query = OriginQuery::default();
-    query.lister = asked.lister;
-    query.instance = asked.instance;
-    query.visit_type = asked.visit_type;
-    query.url_prefix = asked.url;
-    query.all = asked.all;
+    let query = OriginQuery {
+        lister: asked.lister,
+        instance: asked.instance,
+        visit_type: asked.visit_type,
+        url: None,
+        url_prefix: asked.url,
+        all: asked.all,
+    };
     let place = |text: String| super::access::unhex(&text).map(PageToken);
     let after = match asked.after {
         Some(text) => Some(place(text).ok_or_else(|| Problem::malformed("after is none that was given"))?),
