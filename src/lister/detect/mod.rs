@@ -199,20 +199,17 @@ impl Detector {
             let _ = self.site.set_port(response.url.port());
         }
         let text = beginning(response, OF_A_PAGE);
-        match marks::mark(response, &text) {
-            Some(mark) => {
-                let url = if mark.is_index { without_query(&response.url) } else { self.site.clone() };
-                let Mark { lister, version, evidence, .. } = mark;
-                let wants_version = version.is_none();
-                self.found = Some(Found { lister, version, evidence: vec![evidence], url: Some(url) });
-                let confirms = roots::of(lister).filter(|root| wants_version || root.tells_which());
-                self.waiting.extend(confirms.map(Probe::Root));
-            }
-            None => {
-                self.said.push(format!("{asked}: {}, nothing that is known in it", response.status));
-                self.waiting.extend(ALONE.iter().copied().map(Probe::Root));
-            }
-        }
+        let Some(mark) = marks::mark(response, &text) else {
+            self.said.push(format!("{asked}: {}, nothing that is known in it", response.status));
+            self.waiting.extend(ALONE.iter().copied().map(Probe::Root));
+            return;
+        };
+        let url = if mark.is_index { without_query(&response.url) } else { self.site.clone() };
+        let Mark { lister, version, evidence, .. } = mark;
+        let wants_version = version.is_none();
+        self.found = Some(Found { lister, version, evidence: vec![evidence], url: Some(url) });
+        let confirms = roots::of(lister).filter(|root| wants_version || root.tells_which());
+        self.waiting.extend(confirms.map(Probe::Root));
     }
 
     fn root(&mut self, root: Root, response: &Response) {
