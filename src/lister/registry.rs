@@ -118,6 +118,15 @@ impl Arguments {
         self.values.get(name)
     }
 
+    /// The texts of a parameter that is a list of them; none where it was not given.
+    pub(crate) fn texts(&self, name: &str) -> Result<Vec<String>, ConfigError> {
+        let Some(value) = self.values.get(name) else { return Ok(Vec::new()) };
+        let texts = value.as_array().and_then(|all| {
+            all.iter().map(|text| text.as_str().filter(|t| !t.is_empty()).map(str::to_owned)).collect()
+        });
+        texts.ok_or_else(|| self.wrong(name, "must be a list of texts, such as [\"a\", \"b\"]"))
+    }
+
     /// The number of a parameter.
     #[must_use]
     pub fn integer(&self, name: &str) -> Option<u64> {
