@@ -313,6 +313,11 @@ impl Run {
         let stands = |cursor| Follow::new(cursor, FollowKind::Next { part: part.clone() });
         let follows = recovery.follow.into_iter().map(stands).collect();
         let mut batch = PageBatch { follows, ..PageBatch::default() };
+        // Where nothing that stands for it can be read either, the gap says what was wrong with this.
+        let asked = match recovery.verdict {
+            Verdict::Replaced => failure.message.clone(),
+            _ => place.clone(),
+        };
         let (end, how) = match recovery.verdict {
             Verdict::Restart => return Ok(PageEnd::Restart),
             Verdict::Abort => return Ok(PageEnd::Abort(failure.message)),
@@ -337,7 +342,7 @@ impl Run {
             }
         };
         let aside = Aside { skipped: batch.skips.len() as u64, ..Aside::default() };
-        let commit = PageCommit::new(self.ticket, pending.ticket, batch, Some(end)).with_place(&place);
+        let commit = PageCommit::new(self.ticket, pending.ticket, batch, Some(end)).with_place(&asked);
         let committed = self.store.commit_page(commit, self.clock.now()).await?;
         Ok(PageEnd::Committed { end: how, committed, aside, place })
     }

@@ -118,13 +118,10 @@ impl Arguments {
         self.values.get(name)
     }
 
-    /// The texts of a parameter that is a list of them; none where it was not given.
-    pub(crate) fn texts(&self, name: &str) -> Result<Vec<String>, ConfigError> {
-        let Some(value) = self.values.get(name) else { return Ok(Vec::new()) };
-        let texts = value.as_array().and_then(|all| {
-            all.iter().map(|text| text.as_str().filter(|t| !t.is_empty()).map(str::to_owned)).collect()
-        });
-        texts.ok_or_else(|| self.wrong(name, "must be a list of texts, such as [\"a\", \"b\"]"))
+    /// The texts of a parameter that has commas between them.
+    pub(crate) fn texts(&self, name: &str) -> Vec<String> {
+        let all = self.text(name).unwrap_or_default().split(',').map(str::trim);
+        all.filter(|text| !text.is_empty()).map(str::to_owned).collect()
     }
 
     /// The number of a parameter.

@@ -9,7 +9,7 @@
 //! - from 1.8 on `{url}/packages/{release}/{category}/src/contrib/PACKAGES`, of three categories;
 //! - before, `{url}/packages/bioc/{release}/src/contrib/PACKAGES`.
 //!
-//! - **Configuration**: `releases` and `categories` as lists. `incremental` is taken, and changes nothing: an index that has not changed is
+//! - **Configuration**: `releases` and `categories`, with commas between them. `incremental` is taken, and changes nothing: an index that has not changed is
 //!   not read again anyway.
 //! - **Credentials**: none. **Limits**: none documented.
 //! - **Order**: releases from the oldest; nothing depends on it.
@@ -247,7 +247,10 @@ impl Bioconductor {
                 })?;
                 Ok(())
             }
-            Some(era) => self.paragraphs(era, (release, category), (&what, unpacked), page),
+            Some(era) => {
+                let bytes = response.body.len();
+                self.paragraphs(era, (release, category), (&what, unpacked, bytes), page)
+            }
         }
     }
 
@@ -299,7 +302,7 @@ impl Bioconductor {
         &self,
         era: Era,
         (release, category): (&str, &str),
-        (what, unpacked): (&str, Unpacked),
+        (what, unpacked, bytes): (&str, Unpacked, u64),
         page: &mut Page<BioconductorCursor>,
     ) -> Result<(), ListerError> {
         let failed = |e| match e {
@@ -330,7 +333,8 @@ impl Bioconductor {
             }
         }
         if used == 0 {
-            return Err(ListerError::parse(format!("{what}: none of {all} paragraphs is a package")));
+            let why = format!("{what}: none of {all} paragraphs is a package, after {bytes} bytes");
+            return Err(ListerError::parse(why));
         }
         Ok(())
     }
@@ -440,11 +444,15 @@ impl Lister for Bioconductor {
 const PARAMETERS: &[Parameter] = &[
     Parameter::with_default("url", ParameterKind::Url, BASE, "the site"),
     Parameter::with_default("instance", ParameterKind::Text, "bioconductor", "name of the instance"),
-    Parameter::optional("releases", ParameterKind::Json, "releases, such as [\"3.17\"]; by default all"),
+    Parameter::optional(
+        "releases",
+        ParameterKind::Text,
+        "releases, such as 3.17, with commas between them; by default all",
+    ),
     Parameter::optional(
         "categories",
-        ParameterKind::Json,
-        "categories of the releases from 2.5 on; by default bioc, workflows, data/annotation, data/experiment",
+        ParameterKind::Text,
+        "categories of the releases from 2.5 on, with commas between them; by default bioc, workflows, data/annotation, data/experiment",
     ),
     Parameter::optional("incremental", ParameterKind::Boolean, "as elsewhere; changes nothing here"),
 ];
@@ -462,7 +470,7 @@ fn build(arguments: &Arguments) -> Result<Arc<dyn PageSource>, ConfigError> {
     if let Some(instance) = arguments.text("instance") {
         lister = lister.with_instance(instance);
     }
-    let (releases, categories) = (arguments.texts("releases")?, arguments.texts("categories")?);
+    let (releases, categories) = (arguments.texts("releases"), arguments.texts("categories"));
     if let Some(bad) = releases.iter().find(|release| Era::of(release).is_none()) {
         return Err(arguments.wrong("releases", format!("{bad:?} is no release, such as 3.17")));
     }

@@ -96,6 +96,7 @@ pub enum CocoaPodsCursor {
 
 #[derive(Deserialize)]
 struct Pod {
+    name: String,
     #[serde(default)]
     source: Option<Value>,
 }
@@ -194,11 +195,12 @@ fn pods(digits: &[String], response: &Response, page: &mut Page<CocoaPodsCursor>
         };
         page.item(format!("pod {name}"), fingerprint(line.trim()), at);
     }
-    if all > 0 && used == 0 {
+    // A division without pods is not there.
+    if used == 0 {
+        let bytes = text.len();
         return Err(ListerError::parse(format!(
-            "{}: none of {all} lines is a pod, after {} bytes",
-            what(),
-            text.len()
+            "{}: none of {all} lines is a pod, after {bytes} bytes",
+            what()
         )));
     }
     Ok(())
@@ -206,6 +208,10 @@ fn pods(digits: &[String], response: &Response, page: &mut Page<CocoaPodsCursor>
 
 fn pod(name: &str, response: &Response, page: &mut Page<CocoaPodsCursor>) -> Result<(), ListerError> {
     let pod: Pod = response.json()?;
+    if pod.name != name {
+        let other: String = pod.name.chars().take(80).collect();
+        return Err(ListerError::parse(format!("at name: it is of {other:?}, and was to be of {name:?}")));
+    }
     match source_of(pod.source.as_ref()) {
         Ok(origin) => page.origin(origin),
         Err(why) => {

@@ -5,7 +5,7 @@
 //! `GET {url}/{channel}/{arch}/repodata.json.zst` for each architecture (else `.json.bz2`, else `.json`), read entry by
 //! entry. Both kinds of files are read: those in `packages` (`.tar.bz2`) and those in `packages.conda`.
 //!
-//! - **Configuration**: `channel` and `archs` (such as `["noarch", "linux-64"]`; `noarch` is one of them). `instance` is the
+//! - **Configuration**: `channel` and `archs` (such as `noarch,linux-64`; `noarch` is one of them). `instance` is the
 //!   channel by default, because a channel is listed for itself.
 //! - **Credentials**: none. **Limits**: none documented.
 //! - **Order**: architectures as given; nothing depends on it.
@@ -246,11 +246,7 @@ impl Lister for Conda {
 const PARAMETERS: &[Parameter] = &[
     Parameter::with_default("url", ParameterKind::Url, BASE, "the server: channels are at {url}/{channel}"),
     Parameter::required("channel", ParameterKind::Text, "the channel, such as conda-forge"),
-    Parameter::required(
-        "archs",
-        ParameterKind::Json,
-        "its architectures, such as [\"noarch\", \"linux-64\"]",
-    ),
+    Parameter::required("archs", ParameterKind::Text, "its architectures, such as noarch,linux-64"),
     Parameter::optional("instance", ParameterKind::Text, "name of the instance; by default the channel"),
 ];
 
@@ -268,7 +264,7 @@ fn build(arguments: &Arguments) -> Result<Arc<dyn PageSource>, ConfigError> {
     if !is_path(channel) {
         return Err(arguments.wrong("channel", format!("{channel:?} is no name of one")));
     }
-    let archs = arguments.texts("archs")?;
+    let archs = arguments.texts("archs");
     if archs.is_empty() {
         return Err(arguments.wrong("archs", "names none"));
     }

@@ -116,7 +116,10 @@ fn registries(response: &Response, page: &mut Page<JuliaCursor>) -> Result<(), L
         let at = JuliaCursor::Registry { uuid: uuid.to_owned(), tree: tree.to_owned() };
         page.item(format!("registry {uuid}"), tree, at);
     }
-    if any { Ok(()) } else { Err(ListerError::parse("the server has no registries")) }
+    if any {
+        return Ok(());
+    }
+    Err(ListerError::parse(format!("the server has no registries, after {} bytes", text.len())))
 }
 
 fn registry(response: &Response, page: &mut Page<JuliaCursor>) -> Result<(), ListerError> {
@@ -152,9 +155,11 @@ fn registry(response: &Response, page: &mut Page<JuliaCursor>) -> Result<(), Lis
         Ok(())
     })?;
     if !is_registry || (packages > 0 && used == 0) {
-        let why = format!("{WHAT} is none: {packages} packages, {used} repositories, and Registry.toml is");
         let there = if is_registry { "there" } else { "not there" };
-        return Err(ListerError::parse(format!("{why} {there}")));
+        let bytes = response.body.len();
+        return Err(ListerError::parse(format!(
+            "{WHAT} is none, after {bytes} bytes: {packages} packages, {used} repositories, and Registry.toml is {there}"
+        )));
     }
     Ok(())
 }

@@ -146,7 +146,7 @@ fn cocoapods_odd_pods_are_counted() {
         json!({ "http": "no url", "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" }),
         json!({ "http": "https://h.example/a.m", "sha256": "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855" }),
     ] {
-        let batch = read(&pods(), &pod(), json!({ "source": source }).to_string()).unwrap();
+        let batch = read(&pods(), &pod(), json!({ "name": "A", "source": source }).to_string()).unwrap();
         assert_eq!((batch.origins.len(), batch.skips.len()), (0, 1), "{source}");
     }
 }
@@ -166,7 +166,10 @@ fn cocoapods_a_broken_body_is_an_error_with_its_place() {
     }
     assert_fails(&pods(), &division(), "A/1.0\nB/1.", &["the pods of 0_a", "line 2 is cut"]);
     assert_fails(&pods(), &division(), "<html>down</html>\n", &["none of 1 lines"]);
+    assert_fails(&pods(), &division(), "", &["none of 0 lines", "after 0 bytes"]);
     assert_fails(&pods(), &pod(), "{\"source\": {", &["ends too early"]);
+    assert_fails(&pods(), &pod(), r#"{"name": "B", "source": {}}"#, &["at name", "\"B\""]);
+    assert_fails(&pods(), &pod(), r#"{"message": "x"}"#, &["name"]);
     assert_fails(&pods(), &pod(), "<html>down</html>", &["no JSON"]);
 }
 

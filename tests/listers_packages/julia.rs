@@ -12,8 +12,17 @@ fn julia() -> Julia {
     Julia::new(&url("https://pkg.example/"))
 }
 
+fn uuid(of: &str) -> String {
+    format!("{}-0000-0000-0000-000000000000", of.repeat(8))
+}
+
+fn line(of: &str, tree: &str) -> String {
+    format!("/registry/{}/{}\n", uuid(of), tree.repeat(40))
+}
+
 fn list() -> PageBatch {
-    read(&julia(), &JuliaCursor::Registries, "/registry/aa-1/00ff\n\n/registry/bb-2/01ff\n").unwrap()
+    let lines = [("a", "0"), ("b", "1")].map(|(uuid, tree)| line(uuid, tree));
+    read(&julia(), &JuliaCursor::Registries, lines.join("\n")).unwrap()
 }
 
 fn registry() -> JuliaCursor {
@@ -40,18 +49,19 @@ fn julia_registries_are_items() {
         (request.url.as_str(), request.provenance),
         ("https://pkg.example/registries", Provenance::Configured)
     );
-    let items: Vec<(&str, &str)> = list()
+    let items: Vec<(String, String)> = list()
         .follows
         .iter()
         .map(|f| match &f.kind {
             FollowKind::Item { key, fingerprint } => (key.to_string(), fingerprint.clone()),
             other => panic!("{other:?}"),
         })
-        .map(|(key, print)| (key.leak() as &str, print.leak() as &str))
         .collect();
-    assert_eq!(items, [("registry aa-1", "00ff"), ("registry bb-2", "01ff")]);
+    let expected =
+        [("a", "0"), ("b", "1")].map(|(of, tree)| (format!("registry {}", uuid(of)), tree.repeat(40)));
+    assert_eq!(items, expected);
     let asked = julia().request(&registry()).unwrap().url;
-    assert_eq!(asked.as_str(), "https://pkg.example/registry/aa-1/00ff");
+    assert_eq!(asked.as_str(), format!("https://pkg.example/registry/{}/{}", uuid("a"), "0".repeat(40)));
 }
 
 #[test]
@@ -105,9 +115,11 @@ fn julia_odd_packages_are_counted() {
 fn julia_a_broken_body_is_an_error_with_its_place() {
     let at = JuliaCursor::Registries;
     for (body, words) in [
-        ("<html>down</html>", "line 1 of registries is none"),
-        ("/registry/aa/00\n/registry/../x\n", "line 2 of registries"),
-        ("", "no registries"),
+        ("<html>down</html>".to_owned(), "line 1 of registries is none"),
+        (line("a", "0") + "/registry/../x\n", "line 2 of registries"),
+        // Cut within the last one.
+        (line("a", "0") + &line("b", "1")[..60], "line 2 of registries"),
+        (String::new(), "after 0 bytes"),
     ] {
         assert_fails(&julia(), &at, body, &[words]);
     }

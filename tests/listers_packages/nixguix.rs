@@ -331,7 +331,7 @@ fn nixguix_takes_its_manifest() {
     assert_eq!(built.source.key().to_string(), "nixguix of guix.example");
     let mut named = given.clone();
     named["instance"] = json!("mine");
-    named["extensions_to_ignore"] = json!([".x"]);
+    named["extensions_to_ignore"] = json!(".x, .y");
     named["nixos_cache_url"] = json!("https://cache.example/");
     assert_eq!(build("nixguix", &named).unwrap().source.key().to_string(), "nixguix of mine");
     assert!(

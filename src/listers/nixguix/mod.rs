@@ -404,8 +404,8 @@ const PARAMETERS: &[Parameter] = &[
     Parameter::with_default("canonicalize", ParameterKind::Boolean, "true", "ask GitHub for its names"),
     Parameter::optional(
         "extensions_to_ignore",
-        ParameterKind::Json,
-        "endings of files to leave out besides the usual ones, such as [\".fbx\"]",
+        ParameterKind::Text,
+        "endings of files to leave out besides the usual ones, such as .fbx,.blend",
     ),
     Parameter::with_default("nixos_cache_url", ParameterKind::Url, CACHE, "the cache that narinfo is of"),
 ];
@@ -434,7 +434,7 @@ fn build(arguments: &Arguments) -> Result<Arc<dyn PageSource>, ConfigError> {
     }
     let mut lister = NixGuix::new(&url, upstream)
         .with_canonical_names(arguments.boolean("canonicalize"))
-        .without(arguments.texts("extensions_to_ignore")?);
+        .without(arguments.texts("extensions_to_ignore"));
     if let Some(cache) = arguments.text("nixos_cache_url") {
         lister = lister.with_cache(cache);
     }
