@@ -62,7 +62,7 @@ pub(crate) fn each_named_of<T: DeserializeOwned>(
     let broken = |e| super::compress::unpacking(what, e);
     let (stopped, at) = (RefCell::new(None), RefCell::new(None));
     let place = || at.take().map(|(map, name): (&str, String)| format!("{what}: at {map}[{name:?}]"));
-    let maps = Maps { each, stopped: &stopped, at: &at, maps, entry: PhantomData };
+    let maps = Maps { each, stopped: &stopped, at: &at, fields: maps, entry: PhantomData };
     read_document(unpacked, maps, &stopped, place, broken, &format!("{what} ends too early"))
 }
 
@@ -211,7 +211,7 @@ struct Maps<'a, T, F> {
     each: F,
     stopped: &'a RefCell<Option<ListerError>>,
     at: &'a RefCell<Option<(&'static str, String)>>,
-    maps: &'a [&'static str],
+    fields: &'a [&'static str],
     entry: PhantomData<fn() -> T>,
 }
 
@@ -237,13 +237,13 @@ impl<'de, T: DeserializeOwned, F: FnMut(&'static str, String, T) -> Result<(), L
     }
 
     fn visit_map<A: MapAccess<'de>>(mut self, mut fields: A) -> Result<Self::Value, A::Error> {
-        if self.maps.is_empty() {
+        if self.fields.is_empty() {
             Named { map: "", to: &mut self }.visit_map(fields)?;
             return Ok(Vec::new());
         }
         let mut found = Vec::new();
         while let Some(field) = fields.next_key::<String>()? {
-            match self.maps.iter().find(|map| **map == field) {
+            match self.fields.iter().find(|map| **map == field) {
                 Some(map) if found.contains(map) => {
                     return Err(A::Error::custom(format!("{map:?} is there twice")));
                 }

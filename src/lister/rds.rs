@@ -57,7 +57,7 @@ pub(crate) fn each_row<const N: usize>(
     }
     let mut second = open().map_err(broken)?;
     let mut rows =
-        Rows { places, kept: std::array::from_fn(|_| Vec::new()), rows: layout.rows, each: &mut each };
+        Rows { places, kept: std::array::from_fn(|_| Vec::new()), count: layout.rows, each: &mut each };
     second.document(&mut rows).map_err(|e| failed(e, second.at))
 }
 
@@ -120,7 +120,7 @@ impl Frame for Layout {
 struct Rows<'a, const N: usize, F> {
     places: [usize; N],
     kept: [Vec<f64>; N],
-    rows: usize,
+    count: usize,
     each: &'a mut F,
 }
 
@@ -133,8 +133,8 @@ where
             return from.item(flags);
         };
         let column = from.numbers(flags)?;
-        if column.len() != self.rows {
-            let (rows, has) = (self.rows, column.len());
+        if column.len() != self.count {
+            let (rows, has) = (self.count, column.len());
             return wrong(format!("column {number} has {has} values for {rows} rows"));
         }
         if let Some(kept) = self.kept.get_mut(slot) {

@@ -232,7 +232,9 @@ pub(crate) fn in_order(version: &str) -> String {
         let end = rest.find(|c: char| c.is_ascii_digit() != is_number).unwrap_or(rest.len());
         let (piece, after) = rest.split_at(end);
         if is_number {
-            key.push_str(&format!("{:0>12}", piece.trim_start_matches('0')));
+            let digits = piece.trim_start_matches('0');
+            key.extend(std::iter::repeat_n('0', 12_usize.saturating_sub(digits.len())));
+            key.push_str(digits);
         } else {
             key.push_str(piece);
         }

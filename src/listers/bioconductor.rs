@@ -143,7 +143,7 @@ struct Package {
 }
 
 /// What is known of a version.
-struct Version<'a> {
+struct Said<'a> {
     name: &'a str,
     version: &'a str,
     /// Its file, below the site.
@@ -270,7 +270,7 @@ impl Bioconductor {
             return Ok(());
         };
         let (md5, published) = (text(&package.md5), text(&package.published));
-        let said = Version {
+        let said = Said {
             name,
             version: &version,
             path: format!("packages/{}/{}/{source}", at.0, at.1),
@@ -323,7 +323,7 @@ impl Bioconductor {
             } else {
                 format!("packages/{release}/{category}/src/contrib/{name}_{version}.tar.gz")
             };
-            let said = Version { name, version, path, md5: paragraph.get("md5sum"), published: None };
+            let said = Said { name, version, path, md5: paragraph.get("md5sum"), published: None };
             match self.origin((release, category), &said) {
                 Ok(origin) => {
                     used += 1;
@@ -340,12 +340,8 @@ impl Bioconductor {
     }
 
     /// The origin of a version; or why it is none.
-    fn origin(
-        &self,
-        (release, category): (&str, &str),
-        said: &Version<'_>,
-    ) -> Result<NewOrigin, &'static str> {
-        let Version { name, version, path, md5, published } = said;
+    fn origin(&self, (release, category): (&str, &str), said: &Said<'_>) -> Result<NewOrigin, &'static str> {
+        let Said { name, version, path, md5, published } = said;
         if !is_name(name) || !is_name(version) {
             return Err("that can be no package's name or version");
         }

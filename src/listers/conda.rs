@@ -94,7 +94,7 @@ pub struct CondaCursor {
 }
 
 #[derive(Deserialize)]
-struct Build {
+struct Listed {
     name: Option<String>,
     version: Option<String>,
     build: Option<String>,
@@ -104,7 +104,7 @@ struct Build {
     date: Option<String>,
 }
 
-impl Build {
+impl Listed {
     fn date(&self) -> Option<Timestamp> {
         #[allow(clippy::cast_possible_truncation, reason = "a float is cut to what a number can hold")]
         let number = self.timestamp.map(|number| number as i64).filter(|number| *number > 0);
@@ -141,7 +141,7 @@ impl Conda {
         self
     }
 
-    fn origin(&self, arch: &str, file: &str, build: &Build) -> Result<NewOrigin, String> {
+    fn origin(&self, arch: &str, file: &str, build: &Listed) -> Result<NewOrigin, String> {
         let field = |value: &Option<String>, what: &str| {
             value.clone().filter(|v| !v.is_empty()).ok_or_else(|| format!("it has no {what}"))
         };
@@ -209,7 +209,7 @@ impl Lister for Conda {
         let unpacked = Unpacked::new(&response.body).map_err(|e| unpacking(&what, e))?;
         page.part(at.arch.as_str());
         let (mut all, mut used) = (0_u64, 0_u64);
-        let found = each_named_of(&what, unpacked, &LISTS, |list, file, build: Build| {
+        let found = each_named_of(&what, unpacked, &LISTS, |list, file, build: Listed| {
             all += 1;
             match self.origin(&at.arch, &file, &build) {
                 Ok(origin) => {

@@ -200,18 +200,15 @@ impl Cpan {
         };
         {
             let mut query = url.query_pairs_mut();
-            match &at.scroll {
-                Some(scroll) => {
-                    query.append_pair("scroll", KEPT).append_pair("scroll_id", scroll);
+            if let Some(scroll) = &at.scroll {
+                query.append_pair("scroll", KEPT).append_pair("scroll_id", scroll);
+            } else {
+                for field in fields {
+                    query.append_pair("_source", field);
                 }
-                None => {
-                    for field in fields {
-                        query.append_pair("_source", field);
-                    }
-                    query.append_pair("size", PAGE).append_pair("scroll", KEPT);
-                    if let Some(of) = of {
-                        query.append_pair("q", &of);
-                    }
+                query.append_pair("size", PAGE).append_pair("scroll", KEPT);
+                if let Some(of) = of {
+                    query.append_pair("q", &of);
                 }
             }
         }

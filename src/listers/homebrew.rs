@@ -112,7 +112,7 @@ impl Download {
         }
         let host = rest.split('/').next().unwrap_or_default();
         match host {
-            _ if rest.ends_with(".git") || host.starts_with("git.sr.ht") => Some("git"),
+            _ if rest.strip_suffix(".git").is_some() || host.starts_with("git.sr.ht") => Some("git"),
             "svn.apache.org" => Some("svn"),
             _ => None,
         }

@@ -185,7 +185,7 @@ impl NixGuix {
                     Ok(())
                 }
                 Ok(Found::Unknown(urls)) => {
-                    self.probe(&entry, &urls, page);
+                    Self::probe(&entry, &urls, page);
                     Ok(())
                 }
                 Err(why) => {
@@ -215,7 +215,7 @@ impl NixGuix {
         page.origin(NewOrigin::new(url, VisitType::known(kind)))
     }
 
-    fn probe(&self, entry: &JsonObject, urls: &[String], page: &mut Page<NixGuixCursor>) {
+    fn probe(entry: &JsonObject, urls: &[String], page: &mut Page<NixGuixCursor>) {
         let text = Value::Object(entry.clone()).to_string();
         match next_probe(urls, 0) {
             Some(at) => {
@@ -314,7 +314,7 @@ fn nature_of_type(kind: &str) -> Nature {
         "x-gtar",
     ];
     match kind.split_once('/') {
-        Some(("application", "json")) | Some(("text", _)) => Nature::File,
+        Some(("application", "json") | ("text", _)) => Nature::File,
         Some(("application", kind)) if ARCHIVES.contains(&kind) => Nature::Archive,
         _ => Nature::Unknown,
     }

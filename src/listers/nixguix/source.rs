@@ -111,7 +111,7 @@ impl Rules {
             metadata.insert("narinfo".to_owned(), Value::Object(info));
             return Ok(Found::File(Box::new(arguments(cached, &[], metadata))));
         }
-        if url.path().ends_with(".git") {
+        if url.path().strip_suffix(".git").is_some() {
             return Ok(Found::Repository { kind: "git", url: origin.clone(), checkout: None });
         }
         if recursive && nature_of(&url) != Nature::Archive {
