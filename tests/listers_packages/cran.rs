@@ -44,7 +44,7 @@ const NIL: i32 = 254;
 fn frame(head: &[u8], columns: &[Vec<u8>], attributes: &[(&str, Vec<u8>)]) -> Vec<u8> {
     let pairs: Vec<u8> = attributes.iter().flat_map(|(tag, value)| pair(tag, value)).collect();
     let count = word(i32::try_from(columns.len()).unwrap());
-    [head, &word(19 | 1 << 8 | 1 << 9), &count, &columns.concat(), &pairs, &word(NIL)].concat()
+    [head, &word(0x13 | 1 << 8 | 1 << 9), &count, &columns.concat(), &pairs, &word(NIL)].concat()
 }
 
 fn head(version: i32) -> Vec<u8> {

@@ -30,6 +30,7 @@ fn said(source: Value) -> Vec<(String, String, Value)> {
     rest.map(|o| (o.url, o.visit_type.to_string(), Value::Object(o.extra_loader_arguments))).collect()
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "what is added is written where it is given")]
 fn file(urls: &[&str], more: Value) -> Value {
     let mut file = json!({ "type": "url", "urls": urls, "integrity": HASH });
     file.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
