@@ -75,6 +75,19 @@ laws!(opam_obeys_the_laws, "fixtures/opam/basic", single_file);
 #[cfg(feature = "compression")]
 laws!(gnu_obeys_the_laws, "fixtures/gnu/basic", single_file);
 
+#[cfg(feature = "compression")]
+laws!(conda_obeys_the_laws, "fixtures/conda/basic");
+#[cfg(feature = "compression")]
+laws!(cran_obeys_the_laws, "fixtures/cran/basic", single_file);
+#[cfg(all(feature = "compression", feature = "html"))]
+laws!(bioconductor_obeys_the_laws, "fixtures/bioconductor/basic");
+#[cfg(feature = "archives")]
+laws!(julia_obeys_the_laws, "fixtures/julia/basic");
+laws!(nixguix_obeys_the_laws, "fixtures/nixguix/basic");
+laws!(cpan_obeys_the_laws, "fixtures/cpan/basic");
+laws!(homebrew_obeys_the_laws, "fixtures/homebrew/basic", single_file);
+laws!(cocoapods_obeys_the_laws, "fixtures/cocoapods/basic");
+
 mod broken {
     //! Sources that break one law each: the check has to find it, or it shows nothing.
 

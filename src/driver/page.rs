@@ -148,10 +148,10 @@ impl Run {
         pending: PendingCursor,
         place: String,
         response: Response,
-        validator: Option<(String, Validator)>,
+        mut validator: Option<(String, Validator)>,
     ) -> Result<PageEnd, RunError> {
-        // What is read under a validator is a part of its own: a 304 then says which origins are
-        // as they were.
+        // What is read under a validator is a part of its own, or the one that the page names: a 304
+        // then says which origins are as they were.
         let part = pending.part.clone().or_else(|| validator.as_ref().map(|(_, v)| Arc::clone(&v.part)));
         let mut flushed = Committed::default();
         let mut aside = Aside::default();
@@ -182,8 +182,11 @@ impl Run {
             }
         };
         self.settle(&mut batch, &mut aside);
-        if let (Some((_, v)), None) = (&validator, &pending.part) {
-            batch.parts.push(Arc::clone(&v.part));
+        if let (Some((_, v)), None) = (&mut validator, &pending.part) {
+            match &batch.parts[..] {
+                [named] => v.part = Arc::clone(named),
+                _ => batch.parts.push(Arc::clone(&v.part)),
+            }
         }
         let mut commit =
             PageCommit::new(self.ticket, pending.ticket, batch, Some(CursorEnd::Done(reading.digest)));
@@ -310,6 +313,11 @@ impl Run {
         let stands = |cursor| Follow::new(cursor, FollowKind::Next { part: part.clone() });
         let follows = recovery.follow.into_iter().map(stands).collect();
         let mut batch = PageBatch { follows, ..PageBatch::default() };
+        // Where nothing that stands for it can be read either, the gap says what was wrong with this.
+        let asked = match recovery.verdict {
+            Verdict::Replaced => failure.message.clone(),
+            _ => place.clone(),
+        };
         let (end, how) = match recovery.verdict {
             Verdict::Restart => return Ok(PageEnd::Restart),
             Verdict::Abort => return Ok(PageEnd::Abort(failure.message)),
@@ -334,7 +342,7 @@ impl Run {
             }
         };
         let aside = Aside { skipped: batch.skips.len() as u64, ..Aside::default() };
-        let commit = PageCommit::new(self.ticket, pending.ticket, batch, Some(end)).with_place(&place);
+        let commit = PageCommit::new(self.ticket, pending.ticket, batch, Some(end)).with_place(&asked);
         let committed = self.store.commit_page(commit, self.clock.now()).await?;
         Ok(PageEnd::Committed { end: how, committed, aside, place })
     }

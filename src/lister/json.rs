@@ -46,6 +46,26 @@ pub(crate) fn each_entry_of<T: DeserializeOwned>(
     read_list(unpacked, None, &[], each, broken, &format!("{what} ends too early")).map(|_| ())
 }
 
+/// Hands each entry of the objects in the fields `maps` of what `what` unpacks to to `each`: the field,
+/// the entry's name, the entry. Without `maps` the document is the one object, and the field is empty.
+/// Gives those of `maps` that are there.
+///
+/// # Errors
+/// As [`each_entry_of`], naming the entry.
+#[cfg(feature = "compression")]
+pub(crate) fn each_named_of<T: DeserializeOwned>(
+    what: &str,
+    unpacked: super::compress::Unpacked,
+    maps: &[&'static str],
+    each: impl FnMut(&'static str, String, T) -> Result<(), ListerError>,
+) -> Result<Vec<&'static str>, ListerError> {
+    let broken = |e| super::compress::unpacking(what, e);
+    let (stopped, at) = (RefCell::new(None), RefCell::new(None));
+    let place = || at.take().map(|(map, name): (&str, String)| format!("{what}: at {map}[{name:?}]"));
+    let maps = Maps { each, stopped: &stopped, at: &at, fields: maps, entry: PhantomData };
+    read_document(unpacked, maps, &stopped, place, broken, &format!("{what} ends too early"))
+}
+
 fn read_list<T: DeserializeOwned>(
     from: impl Read,
     list: Option<&str>,
@@ -185,9 +205,145 @@ impl<'de, T: DeserializeOwned, F: FnMut(T) -> Result<(), ListerError>> Visitor<'
     }
 }
 
+/// An object whose fields are objects, or that is one itself: their entries go to `each`.
+#[cfg(feature = "compression")]
+struct Maps<'a, T, F> {
+    each: F,
+    stopped: &'a RefCell<Option<ListerError>>,
+    at: &'a RefCell<Option<(&'static str, String)>>,
+    fields: &'a [&'static str],
+    entry: PhantomData<fn() -> T>,
+}
+
+#[cfg(feature = "compression")]
+impl<'de, T: DeserializeOwned, F: FnMut(&'static str, String, T) -> Result<(), ListerError>>
+    DeserializeSeed<'de> for Maps<'_, T, F>
+{
+    type Value = Vec<&'static str>;
+
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<Self::Value, D::Error> {
+        d.deserialize_map(self)
+    }
+}
+
+#[cfg(feature = "compression")]
+impl<'de, T: DeserializeOwned, F: FnMut(&'static str, String, T) -> Result<(), ListerError>> Visitor<'de>
+    for Maps<'_, T, F>
+{
+    type Value = Vec<&'static str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(mut self, mut fields: A) -> Result<Self::Value, A::Error> {
+        if self.fields.is_empty() {
+            Named { map: "", to: &mut self }.visit_map(fields)?;
+            return Ok(Vec::new());
+        }
+        let mut found = Vec::new();
+        while let Some(field) = fields.next_key::<String>()? {
+            match self.fields.iter().find(|map| **map == field) {
+                Some(map) if found.contains(map) => {
+                    return Err(A::Error::custom(format!("{map:?} is there twice")));
+                }
+                Some(map) => {
+                    found.push(*map);
+                    fields.next_value_seed(Named { map, to: &mut self })?;
+                }
+                None => {
+                    fields.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// One of the objects.
+#[cfg(feature = "compression")]
+struct Named<'m, 'a, T, F> {
+    map: &'static str,
+    to: &'m mut Maps<'a, T, F>,
+}
+
+#[cfg(feature = "compression")]
+impl<'de, T: DeserializeOwned, F: FnMut(&'static str, String, T) -> Result<(), ListerError>>
+    DeserializeSeed<'de> for Named<'_, '_, T, F>
+{
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, d: D) -> Result<(), D::Error> {
+        d.deserialize_map(self)
+    }
+}
+
+#[cfg(feature = "compression")]
+impl<'de, T: DeserializeOwned, F: FnMut(&'static str, String, T) -> Result<(), ListerError>> Visitor<'de>
+    for Named<'_, '_, T, F>
+{
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an object {:?}", self.map)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<(), A::Error> {
+        while let Some(name) = entries.next_key::<String>()? {
+            // An error shows no more of a name than helps.
+            self.to.at.replace(Some((self.map, name.chars().take(80).collect())));
+            let entry = entries.next_value::<T>()?;
+            if let Err(stop) = (self.to.each)(self.map, name, entry) {
+                self.to.stopped.replace(Some(stop));
+                return Err(A::Error::custom("stopped"));
+            }
+        }
+        self.to.at.replace(None);
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[cfg(feature = "compression")]
+    fn named(
+        body: &'static str,
+        maps: &[&'static str],
+    ) -> Result<(Vec<String>, Vec<&'static str>), ListerError> {
+        let mut all = Vec::new();
+        let unpacked = super::super::compress::Unpacked::new(&Body::from(body)).unwrap();
+        let found = each_named_of("the file", unpacked, maps, |map, name, n: u64| {
+            all.push(format!("{map}/{name}/{n}"));
+            if n == 99 { Err(ListerError::stopped()) } else { Ok(()) }
+        })?;
+        Ok((all, found))
+    }
+
+    #[cfg(feature = "compression")]
+    #[test]
+    fn named_entries_come_one_by_one() {
+        assert_eq!(named(r#"{"x": 1, "y": 2}"#, &[]).unwrap().0, ["/x/1", "/y/2"]);
+        let body = r#"{"info": {"x": [7]}, "b": {"x": 1}, "a": {"y": 2, "z": 3}}"#;
+        let (all, found) = named(body, &["a", "b", "c"]).unwrap();
+        assert_eq!((all, found), (["b/x/1", "a/y/2", "a/z/3"].map(str::to_owned).to_vec(), vec!["b", "a"]));
+        for (body, words) in [
+            (r#"{"a": {"x": 1, "y": "no"}}"#, "the file: at a[\"y\"]: "),
+            (r#"{"a": {"x": 1"#, "the file ends too early"),
+            (r#"{"a": {}, "a": {}}"#, "\"a\" is there twice"),
+            (r#"{"a": []}"#, "an object \"a\""),
+            ("[]", "expected an object"),
+            ("<html>", "no JSON"),
+            ("{} x", "trailing"),
+        ] {
+            let error = named(body, &["a"]).unwrap_err();
+            assert_eq!(error.kind(), ListerErrorKind::Parse, "{body}");
+            assert!(error.to_string().contains(words), "{body}: {error}");
+        }
+        let stopped = named(r#"{"a": {"x": 99, "y": "never read"}}"#, &["a"]).unwrap_err();
+        assert_eq!(stopped.kind(), ListerErrorKind::Stopped);
+    }
 
     fn read(body: &'static str, list: Option<&str>) -> Result<(Vec<u64>, JsonObject), ListerError> {
         let mut all = Vec::new();

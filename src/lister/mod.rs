@@ -55,6 +55,8 @@ mod filters;
 pub(crate) mod html;
 pub(crate) mod json;
 mod page;
+#[cfg(feature = "compression")]
+pub(crate) mod rds;
 mod read;
 mod recovery;
 mod registry;
@@ -75,8 +77,10 @@ pub use filters::{Fact, Filtered, Filters, Keep, KeepError};
 pub use page::{Flush, Follow, FollowKind, Page, PageBatch, Sighting, Skip};
 #[cfg(feature = "compression")]
 pub(crate) use read::parse_json;
-pub(crate) use read::utc_date;
+#[cfg(feature = "compression")]
+pub(crate) use read::{day_date, iso_date};
 pub use read::{fingerprint, mail_date, query_param, seconds_date};
+pub(crate) use read::{in_order, utc_date};
 pub use recovery::{Failure, FailureKind, Recovery, Verdict};
 pub(crate) use registry::location;
 pub use registry::{Arguments, Built, Entry, Parameter, ParameterKind, Registry, base_url};

@@ -222,7 +222,8 @@ impl<C> Page<C> {
 
     /// What follows on this page (and on the pages that continue it) belongs to a part of the
     /// listing: it is replaced when that part is read again to its end, kept when the part is
-    /// unchanged or fails.
+    /// unchanged or fails. A page that is asked for with a validator, and is no item's, names one part
+    /// before its first origin, or none.
     pub fn part(&mut self, key: impl Into<Arc<str>>) {
         let key = key.into();
         self.batch.parts.push(Arc::clone(&key));

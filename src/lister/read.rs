@@ -203,6 +203,46 @@ pub(crate) fn utc_date(text: &str) -> Option<Timestamp> {
     Timestamp::parse(&format!("{date}T{clock}{offset}{minutes}")).ok()
 }
 
+/// Reads a day, or a date with a time, without an offset in UTC.
+#[cfg(feature = "compression")]
+pub(crate) fn day_date(text: &str) -> Option<Timestamp> {
+    let text = text.trim();
+    utc_date(text).or_else(|| Timestamp::parse(&format!("{text}T00:00:00Z")).ok())
+}
+
+/// Writes a date as Software Heritage's listers do: an offset, and microseconds where there are any.
+#[cfg(feature = "compression")]
+pub(crate) fn iso_date(at: Timestamp) -> String {
+    let date = at.to_datetime();
+    let form = if at.as_micros() % 1_000_000 == 0 {
+        "%Y-%m-%dT%H:%M:%S+00:00"
+    } else {
+        "%Y-%m-%dT%H:%M:%S%.6f+00:00"
+    };
+    date.format(form).to_string()
+}
+
+/// A key by which versions sort as people count: numbers in them by what they are worth. What differs in
+/// anything has another key.
+pub(crate) fn in_order(version: &str) -> String {
+    let mut key = String::new();
+    let mut rest = version;
+    while let Some(first) = rest.chars().next() {
+        let is_number = first.is_ascii_digit();
+        let end = rest.find(|c: char| c.is_ascii_digit() != is_number).unwrap_or(rest.len());
+        let (piece, after) = rest.split_at(end);
+        if is_number {
+            let digits = piece.trim_start_matches('0');
+            key.extend(std::iter::repeat_n('0', 12_usize.saturating_sub(digits.len())));
+            key.push_str(digits);
+        } else {
+            key.push_str(piece);
+        }
+        rest = after;
+    }
+    format!("{key} {version}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,5 +352,25 @@ mod tests {
         assert_eq!(seconds_date("12x"), None);
         assert_eq!(seconds_date(""), None);
         assert_eq!(seconds_date("99999999999999999999"), None);
+    }
+
+    #[cfg(feature = "compression")]
+    #[test]
+    fn days_are_read_and_dates_are_written() {
+        let day = day_date(" 2024-02-29 ").unwrap();
+        assert_eq!(day.to_string(), "2024-02-29T00:00:00Z");
+        assert_eq!(day_date("2024-02-29 01:02:03"), Some(day.plus(std::time::Duration::from_secs(3723))));
+        assert_eq!(day_date("2024-02-30"), None);
+        assert_eq!(day_date("yesterday"), None);
+        assert_eq!(iso_date(day), "2024-02-29T00:00:00+00:00");
+        assert_eq!(iso_date(Timestamp::from_micros(1_658_000)), "1970-01-01T00:00:01.658000+00:00");
+    }
+
+    #[test]
+    fn versions_sort_as_people_count() {
+        let mut versions = ["1.10", "1.9-2", "1.9", "1.9-10", "0.3.1", "01.9", "2", "1"];
+        versions.sort_by_key(|v| in_order(v));
+        assert_eq!(versions, ["0.3.1", "1", "01.9", "1.9", "1.9-2", "1.9-10", "1.10", "2"]);
+        assert_ne!(in_order("1.0"), in_order("1.00"));
     }
 }

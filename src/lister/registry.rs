@@ -118,6 +118,12 @@ impl Arguments {
         self.values.get(name)
     }
 
+    /// The texts of a parameter that has commas between them.
+    pub(crate) fn texts(&self, name: &str) -> Vec<String> {
+        let all = self.text(name).unwrap_or_default().split(',').map(str::trim);
+        all.filter(|text| !text.is_empty()).map(str::to_owned).collect()
+    }
+
     /// The number of a parameter.
     #[must_use]
     pub fn integer(&self, name: &str) -> Option<u64> {

@@ -172,11 +172,10 @@ pub(crate) fn entry() -> Entry {
     fn build(arguments: &Arguments) -> Result<Arc<dyn PageSource>, ConfigError> {
         let url = arguments.url("url").ok_or_else(|| arguments.missing("url= (the archive)"))?;
         let list = |name: &str| -> Result<Vec<String>, ConfigError> {
-            let given = arguments.text(name).unwrap_or_default();
-            let names: Vec<_> = given.split(',').map(str::trim).filter(|s| !s.is_empty()).collect();
+            let names = arguments.texts(name);
             match names.iter().find(|n| !is_path(n)) {
                 Some(bad) => Err(arguments.wrong(name, format!("{bad:?} is no name of one"))),
-                None => Ok(names.into_iter().map(str::to_owned).collect()),
+                None => Ok(names),
             }
         };
         let (suites, components) = (list("suites")?, list("components")?);

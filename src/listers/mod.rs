@@ -5,16 +5,25 @@ pub mod arch;
 mod archives;
 #[cfg(feature = "compression")]
 pub mod aur;
+#[cfg(all(feature = "compression", feature = "html"))]
+pub mod bioconductor;
 pub mod bitbucket;
 pub mod bower;
 #[cfg(feature = "html")]
 pub mod cgit;
+pub mod cocoapods;
+#[cfg(feature = "compression")]
+pub mod conda;
+pub mod cpan;
+#[cfg(feature = "compression")]
+pub mod cran;
 #[cfg(feature = "archives")]
 pub mod crates;
 #[cfg(feature = "compression")]
 pub mod debian;
 pub mod dlang;
 pub mod elm;
+mod files;
 #[cfg(feature = "html")]
 pub mod fossil;
 pub mod gerrit;
@@ -32,7 +41,11 @@ pub mod hackage;
 pub mod hex;
 #[cfg(feature = "html")]
 pub mod hgweb;
+pub mod homebrew;
+#[cfg(feature = "archives")]
+pub mod julia;
 pub mod launchpad;
+pub mod nixguix;
 pub mod npm;
 #[cfg(feature = "archives")]
 pub mod opam;
@@ -61,10 +74,18 @@ use url::Url;
 pub use arch::Arch;
 #[cfg(feature = "compression")]
 pub use aur::Aur;
+#[cfg(all(feature = "compression", feature = "html"))]
+pub use bioconductor::Bioconductor;
 pub use bitbucket::Bitbucket;
 pub use bower::Bower;
 #[cfg(feature = "html")]
 pub use cgit::CGit;
+pub use cocoapods::CocoaPods;
+#[cfg(feature = "compression")]
+pub use conda::Conda;
+pub use cpan::Cpan;
+#[cfg(feature = "compression")]
+pub use cran::Cran;
 #[cfg(feature = "archives")]
 pub use crates::Crates;
 #[cfg(feature = "compression")]
@@ -88,7 +109,11 @@ pub use hackage::Hackage;
 pub use hex::Hex;
 #[cfg(feature = "html")]
 pub use hgweb::HgWeb;
+pub use homebrew::Homebrew;
+#[cfg(feature = "archives")]
+pub use julia::Julia;
 pub use launchpad::Launchpad;
+pub use nixguix::NixGuix;
 pub use npm::Npm;
 #[cfg(feature = "archives")]
 pub use opam::Opam;
@@ -119,10 +144,18 @@ pub(crate) fn entries() -> Vec<Entry> {
         arch::entry(),
         #[cfg(feature = "compression")]
         aur::entry(),
+        #[cfg(all(feature = "compression", feature = "html"))]
+        bioconductor::entry(),
         bitbucket::entry(),
         bower::entry(),
         #[cfg(feature = "html")]
         cgit::entry(),
+        cocoapods::entry(),
+        #[cfg(feature = "compression")]
+        conda::entry(),
+        cpan::entry(),
+        #[cfg(feature = "compression")]
+        cran::entry(),
         #[cfg(feature = "archives")]
         crates::entry(),
         #[cfg(feature = "compression")]
@@ -149,7 +182,11 @@ pub(crate) fn entries() -> Vec<Entry> {
         hex::entry(),
         #[cfg(feature = "html")]
         hgweb::entry(),
+        homebrew::entry(),
+        #[cfg(feature = "archives")]
+        julia::entry(),
         launchpad::entry(),
+        nixguix::entry(),
         npm::entry(),
         #[cfg(feature = "archives")]
         opam::entry(),

@@ -114,6 +114,10 @@ impl Fault {
         let genuine = step.response.as_ref()?;
         // A forge that says no in health is not made ill by saying no in another way.
         let batch = step.said.as_ref().ok()?;
+        // What is asked by HEAD has no body that could be spoilt.
+        if step.request.method == http::Method::HEAD && matches!(self, Self::Body(_)) {
+            return None;
+        }
         let of = |status: u16, body: Body| {
             let mut answer = Response::new(status, step.request.url.clone(), body, genuine.received_at);
             if status == 200 {
@@ -159,9 +163,11 @@ fn base(url: &Url) -> String {
     url.origin().ascii_serialization()
 }
 
-/// The requests that follow from a page, with their URLs.
+/// The requests that follow from a page, with their URLs. What is asked by HEAD is a thing that the page
+/// names, and no place where the listing goes on.
 fn linked<'a>(source: &'a dyn PageSource, batch: &'a PageBatch) -> impl Iterator<Item = (&'a Follow, Url)> {
-    batch.follows.iter().filter_map(|f| Some((f, source.request(&f.cursor).ok()?.url)))
+    let requests = batch.follows.iter().filter_map(|f| Some((f, source.request(&f.cursor).ok()?)));
+    requests.filter(|(_, request)| request.method != http::Method::HEAD).map(|(f, request)| (f, request.url))
 }
 
 /// The answer with every link to `next` leading to `to`; none where it has none.

@@ -5,7 +5,15 @@
 mod arch;
 #[cfg(feature = "compression")]
 mod aur;
+#[cfg(all(feature = "compression", feature = "html"))]
+mod bioconductor;
 mod bower;
+mod cocoapods;
+#[cfg(feature = "compression")]
+mod conda;
+mod cpan;
+#[cfg(feature = "compression")]
+mod cran;
 #[cfg(feature = "archives")]
 mod crates;
 mod dlang;
@@ -14,6 +22,10 @@ mod elm;
 mod gnu;
 mod hackage;
 mod hex;
+mod homebrew;
+#[cfg(feature = "archives")]
+mod julia;
+mod nixguix;
 mod npm;
 #[cfg(feature = "archives")]
 mod opam;
