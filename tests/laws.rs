@@ -56,6 +56,7 @@ laws!(debian_obeys_the_laws, "fixtures/debian/basic");
 laws!(debian_with_missing_forms_obeys_the_laws, "fixtures/debian/gone");
 laws!(hex_obeys_the_laws, "fixtures/hex/basic");
 laws!(pubdev_obeys_the_laws, "fixtures/pubdev/basic");
+laws!(golang_obeys_the_laws, "fixtures/golang/basic");
 laws!(hackage_obeys_the_laws, "fixtures/hackage/basic");
 laws!(puppet_obeys_the_laws, "fixtures/puppet/basic");
 laws!(bower_obeys_the_laws, "fixtures/bower/basic", single_file);
@@ -67,6 +68,8 @@ laws!(arch_obeys_the_laws, "fixtures/arch/basic");
 laws!(aur_obeys_the_laws, "fixtures/aur/basic", single_file);
 #[cfg(all(feature = "compression", feature = "xml"))]
 laws!(rpm_obeys_the_laws, "fixtures/rpm/basic");
+#[cfg(all(feature = "archives", feature = "xml"))]
+laws!(rubygems_obeys_the_laws, "fixtures/rubygems/basic");
 #[cfg(feature = "archives")]
 laws!(opam_obeys_the_laws, "fixtures/opam/basic", single_file);
 #[cfg(feature = "compression")]

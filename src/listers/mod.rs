@@ -25,12 +25,15 @@ pub mod gitlab;
 pub mod gitweb;
 #[cfg(feature = "compression")]
 pub mod gnu;
+pub mod golang;
 #[cfg(feature = "compression")]
 pub mod grokmirror;
 pub mod hackage;
 pub mod hex;
 #[cfg(feature = "html")]
 pub mod hgweb;
+#[cfg(feature = "archives")]
+mod joined;
 pub mod launchpad;
 pub mod npm;
 #[cfg(feature = "archives")]
@@ -42,6 +45,8 @@ pub mod pubdev;
 pub mod puppet;
 #[cfg(all(feature = "compression", feature = "xml"))]
 pub mod rpm;
+#[cfg(all(feature = "archives", feature = "xml"))]
+pub mod rubygems;
 mod scope;
 pub mod sourcehut;
 #[cfg(feature = "html")]
@@ -77,6 +82,7 @@ pub use gitlab::GitLab;
 pub use gitweb::Gitweb;
 #[cfg(feature = "compression")]
 pub use gnu::Gnu;
+pub use golang::Golang;
 #[cfg(feature = "compression")]
 pub use grokmirror::Grokmirror;
 pub use hackage::Hackage;
@@ -93,6 +99,8 @@ pub use pubdev::PubDev;
 pub use puppet::Puppet;
 #[cfg(all(feature = "compression", feature = "xml"))]
 pub use rpm::Rpm;
+#[cfg(all(feature = "archives", feature = "xml"))]
+pub use rubygems::RubyGems;
 pub use sourcehut::SourceHut;
 #[cfg(feature = "html")]
 pub use stagit::Stagit;
@@ -135,6 +143,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         gitweb::entry(),
         #[cfg(feature = "compression")]
         gnu::entry(),
+        golang::entry(),
         #[cfg(feature = "compression")]
         grokmirror::entry(),
         hackage::entry(),
@@ -152,6 +161,8 @@ pub(crate) fn entries() -> Vec<Entry> {
         puppet::entry(),
         #[cfg(all(feature = "compression", feature = "xml"))]
         rpm::entry(),
+        #[cfg(all(feature = "archives", feature = "xml"))]
+        rubygems::entry(),
         sourcehut::entry(),
         #[cfg(feature = "html")]
         stagit::entry(),

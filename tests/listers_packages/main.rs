@@ -12,6 +12,7 @@ mod dlang;
 mod elm;
 #[cfg(feature = "compression")]
 mod gnu;
+mod golang;
 mod hackage;
 mod hex;
 mod npm;
@@ -23,6 +24,8 @@ mod pubdev;
 mod puppet;
 #[cfg(all(feature = "compression", feature = "xml"))]
 mod rpm;
+#[cfg(all(feature = "archives", feature = "xml"))]
+mod rubygems;
 
 #[cfg(feature = "compression")]
 use std::io::Write;
