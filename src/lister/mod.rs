@@ -42,7 +42,7 @@
 
 #[cfg(feature = "archives")]
 pub(crate) mod archive;
-#[cfg(any(feature = "archives", all(feature = "xml", any(feature = "html", feature = "compression"))))]
+#[cfg(any(feature = "archives", feature = "xml"))]
 pub(crate) mod budget;
 #[cfg(feature = "compression")]
 pub(crate) mod compress;
@@ -59,7 +59,7 @@ mod recovery;
 mod registry;
 mod repository;
 mod source;
-#[cfg(all(feature = "xml", any(feature = "html", feature = "compression")))]
+#[cfg(feature = "xml")]
 pub(crate) mod xml;
 
 use serde::Serialize;

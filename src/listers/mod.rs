@@ -36,13 +36,18 @@ pub mod hgweb;
 mod joined;
 pub mod launchpad;
 pub mod npm;
+#[cfg(feature = "xml")]
+pub mod nuget;
 #[cfg(feature = "archives")]
 pub mod opam;
+pub mod packagist;
 pub mod pagure;
 pub mod phabricator;
 mod poison;
 pub mod pubdev;
 pub mod puppet;
+#[cfg(feature = "xml")]
+pub mod pypi;
 #[cfg(all(feature = "compression", feature = "xml"))]
 pub mod rpm;
 #[cfg(all(feature = "archives", feature = "xml"))]
@@ -91,12 +96,17 @@ pub use hex::Hex;
 pub use hgweb::HgWeb;
 pub use launchpad::Launchpad;
 pub use npm::Npm;
+#[cfg(feature = "xml")]
+pub use nuget::NuGet;
 #[cfg(feature = "archives")]
 pub use opam::Opam;
+pub use packagist::Packagist;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 pub use pubdev::PubDev;
 pub use puppet::Puppet;
+#[cfg(feature = "xml")]
+pub use pypi::PyPi;
 #[cfg(all(feature = "compression", feature = "xml"))]
 pub use rpm::Rpm;
 #[cfg(all(feature = "archives", feature = "xml"))]
@@ -152,13 +162,18 @@ pub(crate) fn entries() -> Vec<Entry> {
         hgweb::entry(),
         launchpad::entry(),
         npm::entry(),
+        #[cfg(feature = "xml")]
+        nuget::entry(),
         #[cfg(feature = "archives")]
         opam::entry(),
+        packagist::entry(),
         pagure::entry(),
         phabricator::entry(),
         phabricator::phorge_entry(),
         pubdev::entry(),
         puppet::entry(),
+        #[cfg(feature = "xml")]
+        pypi::entry(),
         #[cfg(all(feature = "compression", feature = "xml"))]
         rpm::entry(),
         #[cfg(all(feature = "archives", feature = "xml"))]

@@ -16,12 +16,17 @@ mod golang;
 mod hackage;
 mod hex;
 mod npm;
+#[cfg(feature = "xml")]
+mod nuget;
 #[cfg(feature = "archives")]
 mod opam;
+mod packagist;
 #[path = "../common/pages.rs"]
 mod pages;
 mod pubdev;
 mod puppet;
+#[cfg(feature = "xml")]
+mod pypi;
 #[cfg(all(feature = "compression", feature = "xml"))]
 mod rpm;
 #[cfg(all(feature = "archives", feature = "xml"))]
