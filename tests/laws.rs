@@ -58,7 +58,14 @@ laws!(debian_obeys_the_laws, "fixtures/debian/basic");
 #[cfg(feature = "compression")]
 laws!(debian_with_missing_forms_obeys_the_laws, "fixtures/debian/gone");
 laws!(hex_obeys_the_laws, "fixtures/hex/basic");
+laws!(packagist_obeys_the_laws, "fixtures/packagist/basic");
+laws!(packagist_listed_again_obeys_the_laws, "fixtures/packagist/gone");
 laws!(pubdev_obeys_the_laws, "fixtures/pubdev/basic");
+laws!(golang_obeys_the_laws, "fixtures/golang/basic");
+#[cfg(feature = "xml")]
+laws!(pypi_obeys_the_laws, "fixtures/pypi/basic", single_file);
+#[cfg(feature = "xml")]
+laws!(pypi_without_its_list_obeys_the_laws, "fixtures/pypi/log");
 laws!(hackage_obeys_the_laws, "fixtures/hackage/basic");
 laws!(puppet_obeys_the_laws, "fixtures/puppet/basic");
 laws!(bower_obeys_the_laws, "fixtures/bower/basic", single_file);
@@ -70,6 +77,10 @@ laws!(arch_obeys_the_laws, "fixtures/arch/basic");
 laws!(aur_obeys_the_laws, "fixtures/aur/basic", single_file);
 #[cfg(all(feature = "compression", feature = "xml"))]
 laws!(rpm_obeys_the_laws, "fixtures/rpm/basic");
+#[cfg(all(feature = "archives", feature = "xml"))]
+laws!(rubygems_obeys_the_laws, "fixtures/rubygems/basic");
+#[cfg(feature = "xml")]
+laws!(nuget_obeys_the_laws, "fixtures/nuget/basic");
 #[cfg(feature = "archives")]
 laws!(opam_obeys_the_laws, "fixtures/opam/basic", single_file);
 #[cfg(feature = "compression")]

@@ -24,6 +24,9 @@ pub(crate) struct Member {
     pub(crate) path: String,
     /// Whether it is an ordinary file, and no folder, link or device.
     pub(crate) is_file: bool,
+    /// How many bytes it has.
+    #[cfg_attr(not(feature = "xml"), allow(dead_code, reason = "some listers need it"))]
+    pub(crate) size: u64,
 }
 
 /// Hands each member of an archive to `each`, with its contents. After the last one the rest is read,
@@ -62,6 +65,7 @@ pub(crate) fn each_member(
         let member = Member {
             path: String::from_utf8_lossy(&entry.path_bytes()).trim_start_matches("./").to_owned(),
             is_file: matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous),
+            size: entry.size(),
         };
         if member.path.starts_with('/') || member.path.split(['/', '\\']).any(|part| part == "..") {
             let path = shortened(&member.path);

@@ -65,8 +65,8 @@ impl fmt::Display for Compression {
 ///
 /// All its members or streams are read, to their checksums. Its errors, put into words by
 /// [`unpacking`], say how far it came.
-pub(crate) struct Unpacked {
-    inner: Box<dyn Read + Send>,
+pub(crate) struct Unpacked<'a> {
+    inner: Box<dyn Read + 'a>,
     how: Compression,
     packed: u64,
     given: u64,
@@ -74,7 +74,7 @@ pub(crate) struct Unpacked {
     broken: bool,
 }
 
-impl Unpacked {
+impl<'a> Unpacked<'a> {
     /// Reads a body from its beginning.
     ///
     /// # Errors
@@ -83,17 +83,29 @@ impl Unpacked {
         Self::with_limits(body, FREE, RATIO)
     }
 
+    /// Reads a file in another one, of which `packed` bytes are there.
+    ///
+    /// # Errors
+    /// When the other one cannot be read.
+    #[cfg(all(feature = "archives", feature = "xml"))]
+    pub(crate) fn within(from: impl Read + 'a, packed: u64) -> io::Result<Self> {
+        Self::of(io::BufReader::with_capacity(64 << 10, from), packed, FREE, RATIO)
+    }
+
     fn with_limits(body: &Body, free: u64, ratio: u64) -> io::Result<Self> {
-        let mut reader: BodyReader = body.reader();
+        let reader: BodyReader = body.reader();
+        Self::of(reader, body.len(), free, ratio)
+    }
+
+    fn of(mut reader: impl BufRead + 'a, packed: u64, free: u64, ratio: u64) -> io::Result<Self> {
         let how = Compression::of(reader.fill_buf()?);
-        let inner: Box<dyn Read + Send> = match how {
+        let inner: Box<dyn Read + 'a> = match how {
             Compression::None => Box::new(reader),
             Compression::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(reader)),
             Compression::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(reader)),
             Compression::Xz => Box::new(lzma_rust2::XzReader::new_mem_limit(reader, true, XZ_MEMORY_KIB)),
             Compression::Zstd => Box::new(Zstd::new(reader)?),
         };
-        let packed = body.len();
         let allowed = match how {
             Compression::None => u64::MAX,
             _ => packed.saturating_mul(ratio).clamp(free, LARGEST),
@@ -107,13 +119,13 @@ impl Unpacked {
     }
 }
 
-impl fmt::Debug for Unpacked {
+impl fmt::Debug for Unpacked<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Unpacked({}, {} of {} bytes)", self.how, self.given, self.packed)
     }
 }
 
-impl Read for Unpacked {
+impl Read for Unpacked<'_> {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         let (how, packed, unpacked) = (self.how, self.packed, self.given);
         if self.broken {

@@ -39,7 +39,7 @@ pub(crate) fn each_entry<T: DeserializeOwned>(
 #[cfg(feature = "compression")]
 pub(crate) fn each_entry_of<T: DeserializeOwned>(
     what: &str,
-    unpacked: super::compress::Unpacked,
+    unpacked: super::compress::Unpacked<'_>,
     each: impl FnMut(T) -> Result<(), ListerError>,
 ) -> Result<(), ListerError> {
     let broken = |e| super::compress::unpacking(what, e);

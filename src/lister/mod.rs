@@ -42,7 +42,7 @@
 
 #[cfg(feature = "archives")]
 pub(crate) mod archive;
-#[cfg(any(feature = "archives", all(feature = "xml", any(feature = "html", feature = "compression"))))]
+#[cfg(any(feature = "archives", feature = "xml"))]
 pub(crate) mod budget;
 #[cfg(feature = "compression")]
 pub(crate) mod compress;
@@ -64,7 +64,7 @@ mod repository;
 #[cfg(all(feature = "html", feature = "xml"))]
 pub(crate) mod sitemap;
 mod source;
-#[cfg(all(feature = "xml", any(feature = "html", feature = "compression")))]
+#[cfg(feature = "xml")]
 pub(crate) mod xml;
 
 use std::num::NonZeroU32;

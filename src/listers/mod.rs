@@ -35,6 +35,7 @@ pub mod gitlab;
 pub mod gitweb;
 #[cfg(feature = "compression")]
 pub mod gnu;
+pub mod golang;
 #[cfg(feature = "compression")]
 pub mod grokmirror;
 pub mod hackage;
@@ -43,20 +44,29 @@ pub mod hex;
 pub mod hgweb;
 pub mod homebrew;
 #[cfg(feature = "archives")]
+mod joined;
+#[cfg(feature = "archives")]
 pub mod julia;
 pub mod launchpad;
 pub mod nixguix;
 pub mod npm;
+#[cfg(feature = "xml")]
+pub mod nuget;
 #[cfg(feature = "archives")]
 pub mod opam;
+pub mod packagist;
 pub mod pagure;
 pub mod phabricator;
 mod poison;
 pub mod pubdev;
 pub mod puppet;
+#[cfg(feature = "xml")]
+pub mod pypi;
 mod ranges;
 #[cfg(all(feature = "compression", feature = "xml"))]
 pub mod rpm;
+#[cfg(all(feature = "archives", feature = "xml"))]
+pub mod rubygems;
 pub mod save_bulk;
 mod scope;
 #[cfg(all(feature = "html", feature = "xml"))]
@@ -103,6 +113,7 @@ pub use gitlab::GitLab;
 pub use gitweb::Gitweb;
 #[cfg(feature = "compression")]
 pub use gnu::Gnu;
+pub use golang::Golang;
 #[cfg(feature = "compression")]
 pub use grokmirror::Grokmirror;
 pub use hackage::Hackage;
@@ -115,14 +126,21 @@ pub use julia::Julia;
 pub use launchpad::Launchpad;
 pub use nixguix::NixGuix;
 pub use npm::Npm;
+#[cfg(feature = "xml")]
+pub use nuget::NuGet;
 #[cfg(feature = "archives")]
 pub use opam::Opam;
+pub use packagist::Packagist;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 pub use pubdev::PubDev;
 pub use puppet::Puppet;
+#[cfg(feature = "xml")]
+pub use pypi::PyPi;
 #[cfg(all(feature = "compression", feature = "xml"))]
 pub use rpm::Rpm;
+#[cfg(all(feature = "archives", feature = "xml"))]
+pub use rubygems::RubyGems;
 pub use save_bulk::SaveBulk;
 #[cfg(all(feature = "html", feature = "xml"))]
 pub use sourceforge::SourceForge;
@@ -176,6 +194,7 @@ pub(crate) fn entries() -> Vec<Entry> {
         gitweb::entry(),
         #[cfg(feature = "compression")]
         gnu::entry(),
+        golang::entry(),
         #[cfg(feature = "compression")]
         grokmirror::entry(),
         hackage::entry(),
@@ -188,15 +207,22 @@ pub(crate) fn entries() -> Vec<Entry> {
         launchpad::entry(),
         nixguix::entry(),
         npm::entry(),
+        #[cfg(feature = "xml")]
+        nuget::entry(),
         #[cfg(feature = "archives")]
         opam::entry(),
+        packagist::entry(),
         pagure::entry(),
         phabricator::entry(),
         phabricator::phorge_entry(),
         pubdev::entry(),
         puppet::entry(),
+        #[cfg(feature = "xml")]
+        pypi::entry(),
         #[cfg(all(feature = "compression", feature = "xml"))]
         rpm::entry(),
+        #[cfg(all(feature = "archives", feature = "xml"))]
+        rubygems::entry(),
         save_bulk::entry(),
         #[cfg(all(feature = "html", feature = "xml"))]
         sourceforge::entry(),

@@ -20,6 +20,7 @@ mod dlang;
 mod elm;
 #[cfg(feature = "compression")]
 mod gnu;
+mod golang;
 mod hackage;
 mod hex;
 mod homebrew;
@@ -27,14 +28,21 @@ mod homebrew;
 mod julia;
 mod nixguix;
 mod npm;
+#[cfg(feature = "xml")]
+mod nuget;
 #[cfg(feature = "archives")]
 mod opam;
+mod packagist;
 #[path = "../common/pages.rs"]
 mod pages;
 mod pubdev;
 mod puppet;
+#[cfg(feature = "xml")]
+mod pypi;
 #[cfg(all(feature = "compression", feature = "xml"))]
 mod rpm;
+#[cfg(all(feature = "archives", feature = "xml"))]
+mod rubygems;
 
 #[cfg(feature = "compression")]
 use std::io::Write;

@@ -5,10 +5,11 @@ use std::io::Read;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::table::{CrateTable, Versions, each_row};
+use super::table::{each_row, loosely};
 use super::{Crates, CratesCursor};
 use crate::lister::archive::{Member, each_member};
 use crate::lister::{ListerError, Page};
+use crate::listers::joined::{Packages, Skips, Versions, is_plain, shortened};
 use crate::model::{NewOrigin, Timestamp, VisitType, hex};
 use crate::transport::Body;
 
@@ -25,6 +26,9 @@ struct Metadata {
     #[serde(deserialize_with = "super::dump_time")]
     timestamp: Option<Timestamp>,
 }
+
+/// The checksum of a version, where there is one.
+type Sha256 = Option<[u8; 32]>;
 
 /// A member that is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +58,7 @@ struct Dump {
     seen: Vec<Table>,
     made: Option<Timestamp>,
     since: Option<Timestamp>,
-    crates: CrateTable,
+    crates: Packages,
     /// Crates that did not change themselves, but of which a version did.
     late: Vec<usize>,
     /// Versions of crates that are not there.
@@ -62,36 +66,6 @@ struct Dump {
     /// Whether this is the first time that the versions are read.
     first: bool,
     skips: Skips,
-}
-
-/// What is left out: the first of it by name, the rest as a number. There may be as much of it as there
-/// are rows.
-#[derive(Default)]
-struct Skips {
-    named: Vec<(String, &'static str)>,
-    more: u64,
-}
-
-/// How much of what is left out is named.
-const NAMED: usize = 1000;
-
-impl Skips {
-    fn add(&mut self, what: impl FnOnce() -> String, why: &'static str) {
-        if self.named.len() < NAMED {
-            self.named.push((what(), why));
-        } else {
-            self.more += 1;
-        }
-    }
-
-    fn tell(self, page: &mut Page<CratesCursor>) {
-        for (what, why) in self.named {
-            page.skip(what, why);
-        }
-        if self.more > 0 {
-            page.skip(format!("{} more", self.more), "for such reasons");
-        }
-    }
 }
 
 impl Crates {
@@ -146,17 +120,17 @@ impl Crates {
         &self,
         body: &Body,
         dump: &mut Dump,
-        mut versions: Versions,
+        mut versions: Versions<Sha256>,
         page: &mut Page<CratesCursor>,
     ) -> Result<(), ListerError> {
         loop {
-            versions.sort();
+            versions.sort(|(a, _), (b, _)| loosely(a, b));
             let to = versions.to.min(dump.crates.rows.len());
             for index in versions.from..to {
                 let Some(row) = dump.crates.rows.get(index).filter(|row| row.wanted) else { continue };
                 let name = dump.crates.name(row);
                 let artifacts: Vec<Value> =
-                    versions.of(index).map(|(num, sha256)| self.artifact(name, num, sha256)).collect();
+                    versions.of(index).map(|(num, sum)| self.artifact(name, num, sum.as_ref())).collect();
                 if artifacts.is_empty() {
                     dump.skips.add(|| name.to_owned(), "it has no version");
                     continue;
@@ -168,9 +142,8 @@ impl Crates {
                         .with_argument("artifacts", artifacts),
                 )?;
             }
-            let left = dump.crates.rows.get(to..).unwrap_or_default().iter().position(|row| row.wanted);
-            let Some(left) = left else { return Ok(()) };
-            versions = Versions::new(to + left, dump.crates.rows.len(), self.at_once);
+            let Some(next) = dump.crates.next_wanted(to) else { return Ok(()) };
+            versions = Versions::new(next, dump.crates.rows.len(), self.at_once);
             dump.read_versions(body, &mut versions)?;
         }
     }
@@ -192,7 +165,7 @@ impl Crates {
 impl Dump {
     /// Reads the archive for the first time: what it holds, and the versions where the crates came
     /// before them.
-    fn read(&mut self, body: &Body, versions: &mut Versions) -> Result<(), ListerError> {
+    fn read(&mut self, body: &Body, versions: &mut Versions<Sha256>) -> Result<(), ListerError> {
         each_member(WHAT, body, |member, contents| {
             let Some((table, name)) = Table::at(&member.path) else { return Ok(()) };
             let place = format!("{WHAT}: {name}");
@@ -213,7 +186,7 @@ impl Dump {
     }
 
     /// Reads the archive once more, for versions alone.
-    fn read_versions(&mut self, body: &Body, versions: &mut Versions) -> Result<(), ListerError> {
+    fn read_versions(&mut self, body: &Body, versions: &mut Versions<Sha256>) -> Result<(), ListerError> {
         each_member(WHAT, body, |member, contents| match Table::at(&member.path) {
             Some((Table::Versions, name)) => self.versions(&format!("{WHAT}: {name}"), contents, versions),
             _ => Ok(()),
@@ -252,7 +225,7 @@ impl Dump {
         &mut self,
         place: &str,
         contents: &mut dyn Read,
-        versions: &mut Versions,
+        versions: &mut Versions<Sha256>,
     ) -> Result<(), ListerError> {
         let first = std::mem::take(&mut self.first);
         each_row(place, contents, VERSION_COLUMNS, |row| {
@@ -292,16 +265,6 @@ impl Dump {
 
 fn check_file(member: &Member, place: &str) -> Result<(), ListerError> {
     if member.is_file { Ok(()) } else { Err(ListerError::parse(format!("{place} is no file"))) }
-}
-
-/// Whether a text can be a part of a URL as it is: letters and digits of ASCII, and these.
-fn is_plain(text: &str, others: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || others.contains(c);
-    !text.is_empty() && text.len() <= 255 && text.chars().all(plain)
-}
-
-fn shortened(text: &str) -> String {
-    text.chars().take(80).collect()
 }
 
 /// Sixty-four hexadecimal digits, after `\x` where PostgreSQL wrote them.

@@ -69,6 +69,9 @@ use crate::lister::{
 use crate::model::Timestamp;
 use crate::transport::{Request, Response};
 
+/// How many versions are kept at a time.
+const AT_ONCE: usize = 1_000_000;
+
 /// Lists a Rust registry. See the [module](self).
 ///
 /// ```
@@ -144,7 +147,7 @@ impl Crates {
             files: text(static_url),
             dump,
             instance: "crates".to_owned(),
-            at_once: table::AT_ONCE,
+            at_once: AT_ONCE,
         }
     }
 

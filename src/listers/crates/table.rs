@@ -1,4 +1,4 @@
-//! Tables of a dump: rows of CSV by the names of their columns, and what of them is kept in memory.
+//! Tables of a dump: rows of CSV by the names of their columns.
 
 use std::cell::Cell;
 use std::cmp::Ordering;
@@ -13,9 +13,6 @@ use crate::model::Timestamp;
 
 /// The longest row that is read: descriptions and readmes are in them.
 const LONGEST_ROW: u64 = 32 << 20;
-
-/// How many versions are kept at a time.
-pub(super) const AT_ONCE: usize = 1_000_000;
 
 /// A row of a table, of the columns that were asked for.
 pub(super) struct Row<'a> {
@@ -91,157 +88,9 @@ pub(super) fn each_row(
     }
 }
 
-/// A crate.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Crate {
-    pub(super) id: u64,
-    /// Where its name begins among the names, and how long it is.
-    name: (u32, u16),
-    /// Its own date or the latest of its versions'; the earliest there is where it has none.
-    updated: i64,
-    /// Whether it is to be listed.
-    pub(super) wanted: bool,
-}
-
-impl Crate {
-    pub(super) fn updated(&self) -> Option<Timestamp> {
-        (self.updated > i64::MIN).then(|| Timestamp::from_micros(self.updated))
-    }
-
-    pub(super) fn update(&mut self, at: Option<Timestamp>) {
-        self.updated = self.updated.max(at.map_or(i64::MIN, Timestamp::as_micros));
-    }
-}
-
-/// More crates than any registry has. They are all in memory, so that there is a limit to them.
-const MOST_CRATES: usize = 8_000_000;
-
-/// The longest that their names are together.
-const LONGEST_NAMES: usize = 256 << 20;
-
-/// All crates, by id.
-#[derive(Debug, Default)]
-pub(super) struct CrateTable {
-    names: String,
-    pub(super) rows: Vec<Crate>,
-}
-
-impl CrateTable {
-    /// Adds a crate; false where there are too many.
-    pub(super) fn push(&mut self, id: u64, name: &str, updated: Option<Timestamp>, wanted: bool) -> bool {
-        let (Ok(start), Ok(length)) = (u32::try_from(self.names.len()), u16::try_from(name.len())) else {
-            return false;
-        };
-        self.names.push_str(name);
-        let mut row = Crate { id, name: (start, length), updated: i64::MIN, wanted };
-        row.update(updated);
-        self.rows.push(row);
-        self.rows.len() <= MOST_CRATES && self.names.len() <= LONGEST_NAMES
-    }
-
-    /// Puts the crates in order. An id that is there twice is the error.
-    pub(super) fn sort(&mut self) -> Result<(), u64> {
-        self.rows.sort_unstable_by_key(|row| row.id);
-        let twice = self.rows.windows(2).find_map(|pair| match pair {
-            [a, b] if a.id == b.id => Some(a.id),
-            _ => None,
-        });
-        twice.map_or(Ok(()), Err)
-    }
-
-    pub(super) fn find(&self, id: u64) -> Option<usize> {
-        self.rows.binary_search_by_key(&id, |row| row.id).ok()
-    }
-
-    pub(super) fn name(&self, row: &Crate) -> &str {
-        slice(&self.names, row.name)
-    }
-}
-
-fn slice(texts: &str, (start, length): (u32, u16)) -> &str {
-    let start = start as usize;
-    texts.get(start..start + usize::from(length)).unwrap_or_default()
-}
-
-/// A version, as it is kept.
-#[derive(Debug, Clone, Copy)]
-struct Version {
-    /// The index of its crate.
-    of: u32,
-    num: (u32, u16),
-    sha256: Option<[u8; 32]>,
-}
-
-/// The versions of a stretch of crates, so many at most: where there are more, the stretch gets shorter.
-#[derive(Debug)]
-pub(super) struct Versions {
-    nums: String,
-    rows: Vec<Version>,
-    at_once: usize,
-    /// The crates of the stretch, as indexes.
-    pub(super) from: usize,
-    pub(super) to: usize,
-}
-
-impl Versions {
-    pub(super) fn new(from: usize, to: usize, at_once: usize) -> Self {
-        Self { nums: String::new(), rows: Vec::new(), at_once, from, to }
-    }
-
-    /// Keeps a version of the crate at an index. False where one crate has more than can be kept.
-    pub(super) fn push(&mut self, of: usize, num: &str, sha256: Option<[u8; 32]>) -> bool {
-        if of < self.from || of >= self.to {
-            return true;
-        }
-        let (Ok(index), Ok(start), Ok(length)) =
-            (u32::try_from(of), u32::try_from(self.nums.len()), u16::try_from(num.len()))
-        else {
-            return false;
-        };
-        self.nums.push_str(num);
-        self.rows.push(Version { of: index, num: (start, length), sha256 });
-        self.rows.len() <= self.at_once || self.shorten()
-    }
-
-    /// Leaves half of it to the next turn.
-    fn shorten(&mut self) -> bool {
-        let middle = self.rows.len() / 2;
-        let (_, cut, _) = self.rows.select_nth_unstable_by_key(middle, |v| v.of);
-        // The first crate stays whole, or there would be no end.
-        self.to = (cut.of as usize).max(self.from + 1);
-        let to = self.to;
-        self.rows.retain(|v| (v.of as usize) < to);
-        let mut nums = String::with_capacity(self.nums.len() / 2);
-        for row in &mut self.rows {
-            let start = u32::try_from(nums.len()).unwrap_or(u32::MAX);
-            nums.push_str(slice(&self.nums, row.num));
-            row.num.0 = start;
-        }
-        self.nums = nums;
-        self.rows.len() <= self.at_once
-    }
-
-    /// Puts them in order: by crate, and by number.
-    pub(super) fn sort(&mut self) {
-        let nums = &self.nums;
-        self.rows
-            .sort_by(|a, b| a.of.cmp(&b.of).then_with(|| loosely(slice(nums, a.num), slice(nums, b.num))));
-    }
-
-    /// Those of one crate, number and checksum, after they were sorted.
-    pub(super) fn of(&self, index: usize) -> impl Iterator<Item = (&str, Option<&[u8; 32]>)> {
-        let key = |v: &Version| v.of as usize;
-        let start = self.rows.partition_point(|v| key(v) < index);
-        let rows = self.rows.get(start..).unwrap_or_default();
-        rows.iter()
-            .take_while(move |v| key(v) == index)
-            .map(|v| (slice(&self.nums, v.num), v.sha256.as_ref()))
-    }
-}
-
 /// Compares numbers of versions piece by piece: runs of digits as numbers, and before texts; dots
 /// only separate; a number comes before one that goes on. Every two texts have an order.
-fn loosely(a: &str, b: &str) -> Ordering {
+pub(super) fn loosely(a: &str, b: &str) -> Ordering {
     let (mut left, mut right) = (pieces(a), pieces(b));
     loop {
         return match (left.next(), right.next()) {
@@ -311,23 +160,5 @@ mod tests {
         expected.extend(sorted.iter().filter(|n| !n.is_empty()));
         assert_eq!(shuffled, expected);
         assert_eq!(loosely("1.0", "1.00"), "1.0".cmp("1.00"));
-    }
-
-    #[test]
-    fn a_stretch_gets_shorter_when_there_is_too_much_of_it() {
-        let mut kept = Versions::new(0, 9, 4);
-        for of in [8, 1, 5, 0, 5, 7, 2, 0] {
-            assert!(kept.push(of, &format!("{of}.0"), None));
-        }
-        kept.sort();
-        assert!(kept.to < 9 && kept.rows.len() <= 4, "{kept:?}");
-        for of in kept.from..kept.to {
-            let expected = [2, 1, 1, 0, 0, 2][of];
-            assert_eq!(kept.of(of).filter(|(num, _)| *num == format!("{of}.0")).count(), expected, "{of}");
-            assert_eq!(kept.of(of).count(), expected);
-        }
-        let mut one = Versions::new(3, 9, 2);
-        assert!(one.push(3, "1", None) && one.push(3, "2", None));
-        assert!(!one.push(3, "3", None));
     }
 }
