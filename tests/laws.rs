@@ -58,8 +58,6 @@ laws!(debian_obeys_the_laws, "fixtures/debian/basic");
 #[cfg(feature = "compression")]
 laws!(debian_with_missing_forms_obeys_the_laws, "fixtures/debian/gone");
 laws!(hex_obeys_the_laws, "fixtures/hex/basic");
-laws!(packagist_obeys_the_laws, "fixtures/packagist/basic");
-laws!(packagist_listed_again_obeys_the_laws, "fixtures/packagist/gone");
 laws!(pubdev_obeys_the_laws, "fixtures/pubdev/basic");
 laws!(golang_obeys_the_laws, "fixtures/golang/basic");
 #[cfg(feature = "xml")]

@@ -55,7 +55,7 @@ pub(crate) fn each_entry_of<T: DeserializeOwned>(
 #[cfg(feature = "compression")]
 pub(crate) fn each_named_of<T: DeserializeOwned>(
     what: &str,
-    unpacked: super::compress::Unpacked,
+    unpacked: super::compress::Unpacked<'_>,
     maps: &[&'static str],
     each: impl FnMut(&'static str, String, T) -> Result<(), ListerError>,
 ) -> Result<Vec<&'static str>, ListerError> {

@@ -302,7 +302,7 @@ impl Bioconductor {
         &self,
         era: Era,
         (release, category): (&str, &str),
-        (what, unpacked, bytes): (&str, Unpacked, u64),
+        (what, unpacked, bytes): (&str, Unpacked<'_>, u64),
         page: &mut Page<BioconductorCursor>,
     ) -> Result<(), ListerError> {
         let failed = |e| match e {

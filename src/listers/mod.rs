@@ -54,7 +54,6 @@ pub mod npm;
 pub mod nuget;
 #[cfg(feature = "archives")]
 pub mod opam;
-pub mod packagist;
 pub mod pagure;
 pub mod phabricator;
 mod poison;
@@ -130,7 +129,6 @@ pub use npm::Npm;
 pub use nuget::NuGet;
 #[cfg(feature = "archives")]
 pub use opam::Opam;
-pub use packagist::Packagist;
 pub use pagure::Pagure;
 pub use phabricator::Phabricator;
 pub use pubdev::PubDev;
@@ -211,7 +209,6 @@ pub(crate) fn entries() -> Vec<Entry> {
         nuget::entry(),
         #[cfg(feature = "archives")]
         opam::entry(),
-        packagist::entry(),
         pagure::entry(),
         phabricator::entry(),
         phabricator::phorge_entry(),

@@ -32,7 +32,6 @@ mod npm;
 mod nuget;
 #[cfg(feature = "archives")]
 mod opam;
-mod packagist;
 #[path = "../common/pages.rs"]
 mod pages;
 mod pubdev;
