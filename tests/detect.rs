@@ -159,7 +159,7 @@ fn the_forge_of_each_fixture_is_named() {
                 }
             }
             other => {
-                wrong.push(format!("{fixture} of {at}: {other:?}, asked {asked:?}, {:?}", detector.said()))
+                wrong.push(format!("{fixture} of {at}: {other:?}, asked {asked:?}, {:?}", detector.said()));
             }
         }
     }

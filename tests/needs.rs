@@ -56,9 +56,9 @@ fn every_lister_starts_without_parameters_or_says_what_it_needs() {
             }
         };
         if given.is_empty() {
-            at_once += 1
+            at_once += 1;
         } else {
-            told += 1
+            told += 1;
         }
         let cursors = built.source.start(&run).unwrap();
         assert!(!cursors.is_empty(), "{} starts nowhere", entry.name);

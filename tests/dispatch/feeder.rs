@@ -127,7 +127,7 @@ async fn what_may_have_arrived_is_not_sent_again_while_its_lease_lasts_and_takes
     let mut feeder = feeder(store.clone(), sink.clone(), &clock, FeederOptions::default());
     feeder.step(clock.now()).await.unwrap();
     assert_eq!(feeder.counts().unknown, 3);
-    clock.advance(LEASE - Duration::from_secs(1));
+    clock.advance(LEASE.checked_sub(Duration::from_secs(1)).unwrap());
     feeder.step(clock.now()).await.unwrap();
     assert_eq!(sink.sent.lock().unwrap().len(), 3, "all three slots may be taken");
     clock.advance(Duration::from_secs(1));

@@ -125,6 +125,18 @@ async fn github_an_outage_is_one_gap() {
     assert_eq!((ran.asked.len(), ran.gaps()), (1, vec![json!({ "since": 0 })]));
 }
 
+/// A search is not behind what was searched for before: it marks nothing.
+#[test]
+fn github_a_search_behind_a_search_begins_anew() {
+    let behind: GitHubCursor = serde_json::from_value(json!({ "since": 10, "behind": true })).unwrap();
+    let failed = Failure::new(FailureKind::Status(StatusCode::INTERNAL_SERVER_ERROR), "500");
+    let followed = github().recover(&behind, &failed).follow;
+    assert_eq!(
+        serde_json::to_value(followed).unwrap(),
+        json!([{ "since": 10, "search": { "within": 100 } }])
+    );
+}
+
 #[tokio::test]
 async fn github_a_range_is_searched_within() {
     let forge = Forge::of(1..=450, [300]);
