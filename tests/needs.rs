@@ -25,6 +25,7 @@ fn sample(lister: &str, parameter: &Parameter) -> Value {
             "index_url_templates": ["$base_url/$release/$component/source/tree/"],
         }]),
         ("sourcehut", "user", _) => json!("~ada"),
+        ("nixguix", "origin_upstream", _) => json!("https://forge.example/nixpkgs"),
         (_, _, ParameterKind::Url) => json!("https://forge.example/"),
         (_, "instance", _) => json!("forge.example"),
         (_, _, ParameterKind::Integer) => json!(7),

@@ -106,9 +106,11 @@ fn registries(response: &Response, page: &mut Page<JuliaCursor>) -> Result<(), L
     let mut any = false;
     for (n, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
         let is_hex =
-            |text: &&str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+            |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_hexdigit() || b == b'-');
+        // Git's hash of a tree, by SHA-1 or SHA-256: a shorter one was cut.
+        let is_tree = |text: &str| is_hex(text) && matches!(text.len(), 40 | 64);
         let parts = line.trim().strip_prefix("/registry/").and_then(|rest| rest.split_once('/'));
-        let Some((uuid, tree)) = parts.filter(|(uuid, tree)| is_hex(uuid) && is_hex(tree)) else {
+        let Some((uuid, tree)) = parts.filter(|(uuid, tree)| is_hex(uuid) && is_tree(tree)) else {
             let shown: String = line.chars().take(80).collect();
             return Err(ListerError::parse(format!("line {} of registries is none: {shown:?}", n + 1)));
         };
