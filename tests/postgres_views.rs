@@ -166,7 +166,7 @@ async fn the_status_of_ten_thousand_is_one_round_trip() {
     assert!(turns.count() - before > 1);
 
     let client = pool.get().await.unwrap();
-    let sql = "select name, statement from pg_prepared_statements where statement like '%o.key = any($1)'";
+    let sql = "select name, statement from pg_prepared_statements where statement like '%o.twin > 0'";
     let name: String = client.query_one(sql, &[]).await.unwrap().get(0);
     let digests = format!("select array_agg(key)::text from \"{}\".origin", options.schema);
     let digests: String = client.query_one(&digests, &[]).await.unwrap().get(0);
