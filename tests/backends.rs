@@ -316,6 +316,8 @@ mod postgres {
     use super::server::Schemas;
     use super::*;
 
+    // In a box or shared a store is the same for whoever asks: memory and the file are tried so, and this one
+    // takes a minute each time.
     #[tokio::test(flavor = "multi_thread")]
     async fn postgres_as_a_value() {
         let Some(schemas) = Schemas::new("value") else { return };
@@ -326,15 +328,6 @@ mod postgres {
             schemas.open(options)
         })
         .await;
-        schemas.done().await;
-    }
-
-    // In a box a store is the same for whoever asks: memory and the file are tried so, and this one takes a
-    // minute.
-    #[tokio::test(flavor = "multi_thread")]
-    async fn postgres_shared() {
-        let Some(schemas) = Schemas::new("shared") else { return };
-        conformance::backend(|| async { Arc::new(schemas.fresh().await) as Arc<dyn SchedulerBackend> }).await;
         schemas.done().await;
     }
 
