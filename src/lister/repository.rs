@@ -86,7 +86,22 @@ const LONGEST: usize = 4096;
 /// # Errors
 /// [`RepositoryError`] where something is said that is no URL, or one that only its owner can ask.
 pub fn repository_url(text: &str) -> Result<Option<Repository>, RepositoryError> {
-    let wrong = |problem| RepositoryError { text: text.chars().take(200).collect(), problem };
+    let found = named(text)?;
+    // A host may turn into that of a forge, or into a quote, when its percents are decoded.
+    if let Some(found) = &found
+        && !named(&found.url).is_ok_and(|again| again.is_some_and(|again| again.url == found.url))
+    {
+        return Err(error(text, "it is another URL when it is read again"));
+    }
+    Ok(found)
+}
+
+fn error(text: &str, problem: &'static str) -> RepositoryError {
+    RepositoryError { text: text.chars().take(200).collect(), problem }
+}
+
+fn named(text: &str) -> Result<Option<Repository>, RepositoryError> {
+    let wrong = |problem| error(text, problem);
     let bare = text.trim().trim_matches(['"', '\'', '<', '>']).trim();
     if NOTHING.iter().any(|n| bare.eq_ignore_ascii_case(n)) {
         return Ok(None);
@@ -194,6 +209,9 @@ fn forge(host: &str, path: &str) -> Option<(String, &'static str)> {
     let mut name = segments.pop()?;
     while let Some(shorter) = name.strip_suffix(".git").filter(|s| !s.is_empty()) {
         name = shorter;
+    }
+    if name == "-" && matches!(shape, Path::Groups) {
+        return None;
     }
     segments.push(name);
     if segments.iter().any(|s| matches!(*s, "." | "..") || s.to_ascii_lowercase().contains("%2e")) {
@@ -320,6 +338,9 @@ mod tests {
             ("https://github.com/../b", "no repository of that forge"),
             ("github:", "no repository of that forge"),
             ("https://gitlab.com/-/a/b", "no repository of that forge"),
+            ("https://gitlab.com/a/-.git", "no repository of that forge"),
+            ("https://github%2ecom/a/b/tree/main", "read again"),
+            ("https://h.example%22", "read again"),
             ("https://", "no URL"),
             ("https://h:port/a", "no URL"),
             ("see https://git.example/a", "blanks"),
