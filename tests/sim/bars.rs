@@ -44,7 +44,7 @@ fn no_better(name: &str, generator: fn(usize, u64) -> Generator, budgets: &[f64]
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn due_for_lag_is_no_worse_than_the_incumbent_in_anything() {
     let mut missed = no_better("plain", Generator::new, &BUDGETS);
     missed.extend(no_better("bursty", real_like, &[0.05, 0.2]));
@@ -62,7 +62,7 @@ fn due_for_lag_is_far_ahead_where_there_is_a_visit_for_each_change() {
 
 /// Where nothing comes in bursts, the law of bursts does not hurt.
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn without_bursts_the_law_of_bursts_costs_little() {
     let mut missed = Vec::new();
     for budget in BUDGETS {
@@ -81,7 +81,7 @@ fn without_bursts_the_law_of_bursts_costs_little() {
 
 /// Six years, and a budget that can pay for it: nobody is forgotten.
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn the_guards_rule_brings_every_origin_back() {
     let mut generator = Generator::new(300, 5).real_like();
     generator.days = 2400.0;
@@ -94,7 +94,7 @@ fn the_guards_rule_brings_every_origin_back() {
 
 /// A share for those left alone longest bounds how long that is.
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn a_guard_bounds_how_long_anybody_waits() {
     let world = Generator::new(1000, 13).generate();
     let round = 1000.0 / world.volume_per_day;
@@ -110,7 +110,7 @@ fn a_guard_bounds_how_long_anybody_waits() {
 
 /// Dead origins take one visit in twenty at most.
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn dead_origins_take_few_visits() {
     for budget in BUDGETS {
         let (dead, each) = mean(|world| run(world, "due", budget).failed, Generator::new);
@@ -175,7 +175,7 @@ fn price(world: &World, options: &SimOptions, told: bool) -> (f64, Report) {
 
 /// The size of claims does not matter: the price settles where it would, and as much is current.
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn claims_of_one_and_of_a_tick_find_the_same_price() {
     let world = Generator::new(3000, 17).generate();
     for budget in [0.2, 1.0] {

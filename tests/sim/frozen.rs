@@ -108,38 +108,38 @@ fn due(name: &str, frozen: Option<&Frozen>, policy: &str, reference: &str) {
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn the_incumbent_comes_out_as_in_the_reference_on_real_traces() {
     incumbent("real_train1000", real());
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn the_incumbent_comes_out_as_in_the_reference_on_the_synthetic_world() {
     incumbent("synth1000", synthetic());
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn due_is_as_good_as_the_reference_on_real_traces() {
     due("real_train1000", real(), "due", "due2");
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn due_is_as_good_as_the_reference_on_the_synthetic_world() {
     due("synth1000", synthetic(), "due", "due2");
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn due_for_freshness_is_as_good_as_the_reference() {
     due("real_train1000", real(), "due,objective=fresh", "due2_fresh");
     due("synth1000", synthetic(), "due,objective=fresh", "due2_fresh");
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn due_for_lag_is_as_good_as_the_reference() {
     due("real_train1000", real(), "due,objective=lag", "due2_lag");
     due("synth1000", synthetic(), "due,objective=lag", "due2_lag");
@@ -147,7 +147,7 @@ fn due_for_lag_is_as_good_as_the_reference() {
 
 /// The bounds that the reference found for these worlds, where rates are counted in both.
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn bounds_are_those_of_the_reference() {
     let Some(frozen) = real() else { return };
     for budget in BUDGETS {

@@ -47,14 +47,14 @@ fn bursty(origins: usize, seed: u64) -> Generator {
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn folding_quiet_listings_lazily_costs_little() {
     let missed = missed(&["due"], &[0.2, 1.0], &[Generator::new, bursty]);
     assert!(missed.is_empty(), "{missed:#?}");
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn folding_quiet_listings_lazily_costs_little_where_changes_come_in_bursts() {
     let missed = missed(&["due", "due,objective=lag"], &[0.05], &[bursty]);
     assert!(missed.is_empty(), "{missed:#?}");

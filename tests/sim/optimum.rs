@@ -32,7 +32,7 @@ fn known_rate(world: &World) -> impl Fn(usize, &Facts, &Shared, Timestamp) -> f6
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn known_rates_reach_the_continuous_optimum() {
     let mut missed = Vec::new();
     for (budget, bar) in BUDGETS.into_iter().zip([0.95, 0.985, 0.985]) {
@@ -57,7 +57,7 @@ fn greedy(world: &World, budget: f64, options: &SimOptions) -> Report {
 }
 
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn due_loses_little_against_the_exact_greedy() {
     let mut missed = Vec::new();
     for budget in BUDGETS {
@@ -77,7 +77,7 @@ fn due_loses_little_against_the_exact_greedy() {
 /// Nothing was ever visited, at half a visit a change: current sooner than the incumbent's mix, and
 /// new origins wait less.
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn a_cold_start_is_faster_than_the_incumbents() {
     let first = Mutex::new((0.0, 0.0));
     let of = |world: &World| {
@@ -101,7 +101,7 @@ fn a_cold_start_is_faster_than_the_incumbents() {
 
 /// The budget is cut to a quarter, and later raised sixteen-fold.
 #[test]
-#[cfg_attr(debug_assertions, ignore = "takes optimised code: scripts/test runs it")]
+#[cfg_attr(debug_assertions, ignore = "takes long: scripts/test runs it, with code that is optimised")]
 fn steps_of_the_budget_are_followed() {
     for told in [true, false] {
         let of = |world: &World| {
