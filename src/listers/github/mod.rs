@@ -266,12 +266,12 @@ impl GitHub {
         };
         match split.step(at.since, found, self.per_page) {
             Step::Try(cursor) => page.follow(cursor),
-            Step::Shards { cursors, seen } => {
+            Step::Found(split) => {
                 // The last shard may find nothing more, and mark nothing.
-                if seen > 0 {
-                    page.mark(&GitHubState { last_seen_id: seen });
+                if split.seen > 0 {
+                    page.mark(&GitHubState { last_seen_id: split.seen });
                 }
-                for shard in cursors {
+                for shard in split.cursors(self.per_page) {
                     page.follow(shard);
                 }
             }
@@ -388,10 +388,7 @@ impl Lister for GitHub {
     fn recover(&self, at: &GitHubCursor, failure: &Failure) -> Recovery<GitHubCursor> {
         if let Some(split) = at.split {
             // The shards ask for all of it themselves, and say what fails.
-            return Recovery::replaced(match split.step(at.since, Found::Unknown, self.per_page) {
-                Step::Try(cursor) => vec![cursor],
-                Step::Shards { cursors, .. } => cursors,
-            });
+            return Recovery::replaced(split.cursors(self.per_page).collect());
         }
         at.failed(failure, self.per_page)
     }

@@ -44,12 +44,8 @@ pub(super) enum Found {
 pub(super) enum Step {
     /// Another id is tried.
     Try(GitHubCursor),
-    /// These are the shards.
-    Shards {
-        cursors: Vec<GitHubCursor>,
-        /// The greatest id that was seen.
-        seen: u64,
-    },
+    /// The shards can be told, with what was seen until now.
+    Found(Split),
 }
 
 impl Split {
@@ -69,9 +65,9 @@ impl Split {
             Found::Nothing => self.empty = Some(tried),
             Found::Last(id) => {
                 self.seen = self.seen.max(id);
-                return self.shards(per_page);
+                return Step::Found(self);
             }
-            Found::Unknown => return self.shards(per_page),
+            Found::Unknown => return Step::Found(self),
         }
         let next = match self.empty {
             None => tried.max(self.seen).saturating_mul(4),
@@ -80,12 +76,10 @@ impl Split {
         // Half a shard, or a page, is near enough.
         let near = per_page.max(self.seen / u64::from(self.shards.get()) / 2);
         let found = self.empty.is_some_and(|empty| empty.saturating_sub(self.seen) <= near);
-        if found || next == tried { self.shards(per_page) } else { Step::Try(self.at(next)) }
+        if found || next == tried { Step::Found(self) } else { Step::Try(self.at(next)) }
     }
 
-    fn shards(self, per_page: u64) -> Step {
-        let ranges = ranges(self.seen, self.shards, per_page);
-        let cursors = ranges.map(|(since, last)| GitHubCursor::new(since, last, None)).collect();
-        Step::Shards { cursors, seen: self.seen }
+    pub(super) fn cursors(self, per_page: u64) -> impl Iterator<Item = GitHubCursor> {
+        ranges(self.seen, self.shards, per_page).map(|(since, last)| GitHubCursor::new(since, last, None))
     }
 }
