@@ -554,12 +554,11 @@ fn build(arguments: &Arguments, named: fn(&Url) -> GitLab) -> Result<Arc<dyn Pag
     if !(1..=LARGEST_PAGE).contains(&per_page) {
         return Err(arguments.wrong("per_page", "must be 1 to 100: the forge gives no more"));
     }
-    let ignored = arguments.text("ignored_project_prefixes").unwrap_or_default();
     let mut lister = named(&url)
         .with_instance(instance)
         .with_per_page(per_page)
         .with_simple(arguments.boolean("simple"))
-        .with_ignored_prefixes(ignored.split(',').map(str::trim).filter(|prefix| !prefix.is_empty()));
+        .with_ignored_prefixes(arguments.texts("ignored_project_prefixes"));
     let scope = Scope::of(arguments, &[GROUP, USER])?;
     let remembers = arguments.boolean("incremental") && scope.is_none();
     if let Some(scope) = scope {
