@@ -60,7 +60,7 @@ pub use crate::transport::SystemClock;
 pub use error::{RunError, RunErrorKind};
 pub use events::{Event, Observer, StopHandle};
 pub use options::RunOptions;
-#[cfg(feature = "testing")]
+#[cfg(any(feature = "dispatch", feature = "testing"))]
 pub(crate) use page::chain;
 pub use report::RunReport;
 pub use stream::{Listed, listing};

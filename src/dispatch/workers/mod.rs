@@ -15,6 +15,7 @@ pub use git::LsRemote;
 
 use super::{Visited, Worker};
 use crate::backend::Visit;
+use crate::driver::chain;
 use crate::model::VisitType;
 use crate::transport::{Response, TransportError, place};
 
@@ -73,13 +74,7 @@ fn http_url(visit: &Visit) -> Result<url::Url, Visited> {
 
 /// There was no answer.
 fn no_answer(e: &TransportError) -> Visited {
-    let mut text = e.to_string();
-    let mut source = std::error::Error::source(e);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    Visited::failed(text)
+    Visited::failed(chain(e))
 }
 
 /// What a status says; none where it is a success.
