@@ -9,13 +9,12 @@ mod live;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
 use std::sync::Arc;
 
 use lamplighter::backend::{MemoryStore, OriginQuery, OriginStore, RunOutcome};
 use lamplighter::driver::RunReport;
 use lamplighter::model::Timestamp;
-use live::{Live, detect, is_required, list};
+use live::{Live, branches_at, branches_in, detect, is_required, list};
 use url::Url;
 
 /// What the site shows on a page of its index, and how many repositories it has.
@@ -56,25 +55,6 @@ fn find_repositories(folder: &Path, found: &mut Vec<PathBuf>) {
             find_repositories(&entry, found);
         }
     }
-}
-
-fn git(args: &[&str]) -> Output {
-    Command::new("git")
-        .args(args)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .output()
-        .unwrap()
-}
-
-/// The branches that git says are there, each with its commit. Nothing else is in the output: a
-/// warning would be on the other stream.
-fn branches(args: &[&str]) -> Vec<String> {
-    let output = git(args);
-    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
 fn is_whole(report: &RunReport) {
@@ -130,16 +110,9 @@ async fn a_real_cgit_is_listed_whole_and_again_for_its_index_alone() {
         let below = origin.url.strip_prefix(live.url.as_str()).unwrap();
         let path = Url::parse(&format!("file:///{below}")).unwrap().to_file_path().unwrap();
         let folder = disk.on_disk().join(path.strip_prefix("/").unwrap());
-        let there = branches(&["ls-remote", "--heads", &origin.url]);
+        let there = branches_at(&origin.url);
         // Every repository's commit is its own: this is the right one.
-        let here = branches(&[
-            "--git-dir",
-            folder.to_str().unwrap(),
-            "for-each-ref",
-            "--format=%(objectname) %(refname)",
-            "refs/heads",
-        ]);
-        assert_eq!(there, here, "{}", origin.url);
+        assert_eq!(there, branches_in(&folder), "{}", origin.url);
         if there.is_empty() {
             empty.push(path);
         }

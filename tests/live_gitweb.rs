@@ -8,29 +8,14 @@
 mod live;
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::Arc;
 
 use lamplighter::backend::{MemoryStore, OriginQuery, OriginStore, RunOutcome};
 use lamplighter::model::Timestamp;
-use live::{Live, detect, is_required, list};
+use live::{Live, branches_at, branches_in, detect, is_required, list};
 use url::Url;
 
 const REPOSITORIES: u64 = 16;
-
-/// The branches that git says are there, each with its commit.
-fn branches(args: &[&str]) -> String {
-    let output = Command::new("git")
-        .args(args)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
 
 #[tokio::test]
 async fn a_real_gitweb_is_listed_whole_and_again_for_its_indexes_alone() {
@@ -65,11 +50,9 @@ async fn a_real_gitweb_is_listed_whole_and_again_for_its_indexes_alone() {
         let path = Url::parse(&format!("file:///{below}")).unwrap().to_file_path().unwrap();
         let path = path.strip_prefix("/").unwrap().to_str().unwrap().to_owned();
         let folder = live.room.path().join("git").join(&path);
-        let there = branches(&["ls-remote", "--heads", &origin.url]);
-        let format = "--format=%(objectname) %(refname)";
+        let there = branches_at(&origin.url);
         // Every repository's commit is its own: this is the right one.
-        let here = branches(&["--git-dir", folder.to_str().unwrap(), "for-each-ref", format, "refs/heads"]);
-        assert_eq!(there, here, "{}", origin.url);
+        assert_eq!(there, branches_in(&folder), "{}", origin.url);
         assert_eq!(origin.empty, Some(there.is_empty()), "{path}");
         assert_eq!(origin.is_fork, (path == "tools/lamp/fork.git").then_some(true), "{path}");
         by_path.insert(path, origin.last_update);

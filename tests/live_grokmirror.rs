@@ -9,27 +9,12 @@
 mod live;
 
 use std::collections::BTreeMap;
-use std::process::Command;
 use std::sync::Arc;
 
 use lamplighter::backend::{MemoryStore, OriginQuery, OriginStore, RunOutcome};
 use lamplighter::model::Timestamp;
-use live::{Live, detect, is_required, list};
+use live::{Live, branches_at, branches_in, detect, is_required, list};
 use url::Url;
-
-/// What git says that is there, or would be by this command.
-fn git(args: &[&str]) -> String {
-    let output = Command::new("git")
-        .args(args)
-        .env("GIT_CONFIG_GLOBAL", "/dev/null")
-        .env("GIT_CONFIG_NOSYSTEM", "1")
-        .env("GIT_TERMINAL_PROMPT", "0")
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
-    let text = String::from_utf8(output.stdout).unwrap();
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
 
 #[tokio::test]
 async fn a_real_manifest_is_listed_whole_and_not_read_again_unchanged() {
@@ -67,10 +52,9 @@ async fn a_real_manifest_is_listed_whole_and_not_read_again_unchanged() {
     for (_, origin) in &listed.origins {
         let path = path_of(&origin.url);
         let folder = live.room.path().join("git").join(&path);
-        let there = git(&["ls-remote", "--heads", &origin.url]);
-        let format = "--format=%(objectname) %(refname)";
+        let there = branches_at(&origin.url);
         // Every repository's commit is its own: this is the right one.
-        let here = git(&["--git-dir", folder.to_str().unwrap(), "for-each-ref", format, "refs/heads"]);
+        let here = branches_in(&folder);
         assert!(!there.is_empty() && there == here, "{}: {there:?} for {here:?}", origin.url);
         let shared = origin.forked_from_url.as_deref().map(path_of);
         assert_eq!(origin.is_fork.unwrap_or(false), shared.is_some(), "{path}");

@@ -85,7 +85,6 @@ pub(crate) async fn list_at(
 }
 
 /// What the server is taken for, by no more requests than are allowed.
-#[allow(dead_code, reason = "each test file uses its own part")]
 pub(crate) async fn detect(url: &Url) -> Found {
     let http = Http::new(HttpOptions::new("tests").with_bases([url.clone()])).unwrap();
     let mut detector = Detector::new(url);
@@ -95,6 +94,31 @@ pub(crate) async fn detect(url: &Url) -> Found {
     }
     assert!(detector.made() <= MOST_PROBES);
     detector.found().cloned().unwrap_or_else(|| panic!("{url}: {:?}", detector.said()))
+}
+
+/// The branches that a URL leads to, each with its commit.
+pub(crate) fn branches_at(url: &str) -> Vec<String> {
+    branches(&["ls-remote", "--heads", url])
+}
+
+/// The branches of a repository on the disk, each with its commit.
+pub(crate) fn branches_in(repository: &Path) -> Vec<String> {
+    let format = "--format=%(objectname) %(refname)";
+    branches(&["--git-dir", repository.to_str().unwrap(), "for-each-ref", format, "refs/heads"])
+}
+
+/// What git says of branches. Nothing else is in the output: a warning would be on the other stream.
+fn branches(args: &[&str]) -> Vec<String> {
+    let output = Command::new("git")
+        .args(args)
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_TERMINAL_PROMPT", "0")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "git {args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    let text = String::from_utf8(output.stdout).unwrap();
+    text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect()
 }
 
 /// Whether there is such a server to be listed: its variable says `required`. In CI it must. A skip is
