@@ -11,6 +11,9 @@
     reason = "a test may fail"
 )]
 
+#[path = "common/random.rs"]
+mod random;
+
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
@@ -20,19 +23,7 @@ use lamplighter::backend::{
 };
 use lamplighter::model::{ListerKey, OriginKey, Outcome, Timestamp, VisitStatus, VisitType};
 use lamplighter::policy::{AgeClass, Gate, Policies, named};
-
-/// `SplitMix64`.
-struct Rng(u64);
-
-impl Rng {
-    fn below(&mut self, n: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        (z ^ (z >> 31)) % n
-    }
-}
+use random::Random;
 
 const TICK: i64 = 6;
 const ORIGINS: u64 = 12;
@@ -50,7 +41,7 @@ fn key(n: u64) -> OriginKey {
 }
 
 /// A store in which things have happened, and the hour of its last claim.
-async fn past(rng: &mut Rng) -> (MemoryStore, i64, usize) {
+async fn past(rng: &mut Random) -> (MemoryStore, i64, usize) {
     let policy = named(POLICIES[rng.below(POLICIES.len() as u64) as usize]).unwrap();
     let mut options = StoreOptions::default().with_policies(Policies::all(policy));
     if rng.below(3) == 0 {
@@ -104,7 +95,7 @@ fn closed(explained: &Explanation) -> Vec<(Gate, Option<Timestamp>)> {
 
 /// Returns how many were handed out, and how often each gate was the last one.
 async fn foretold(seed: u64) -> HashMap<Gate, u64> {
-    let mut rng = Rng(seed);
+    let mut rng = Random(seed);
     let (store, ticks, size) = past(&mut rng).await;
     let now = at(ticks * TICK + rng.below(TICK as u64) as i64);
     let mut turns: Vec<Option<Turn>> = Vec::new();

@@ -6,6 +6,9 @@
 #![cfg(all(feature = "cli", unix))]
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test may fail this way")]
 
+#[path = "common/random.rs"]
+mod random;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
@@ -16,24 +19,14 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 
 use lamplighter::testing::{Loopback, LoopbackAnswer, LoopbackRequest};
+use random::Random;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const PAGES: u64 = 1000;
 const SIGKILL: i32 = 9;
 
-/// `SplitMix64`.
-struct Random(u64);
-
 impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
-
     /// Spends a random time, mostly a short one, so that a kill may fall anywhere in what follows.
     fn dawdle(&mut self) {
         let most = 1 << self.below(17);

@@ -8,6 +8,8 @@
 #![cfg(all(feature = "postgres", feature = "testing", unix))]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test may fail")]
 
+#[path = "common/random.rs"]
+mod random;
 #[path = "support/postgres.rs"]
 mod server;
 
@@ -24,6 +26,7 @@ use lamplighter::backend::postgres::{PostgresOptions, PostgresStore};
 use lamplighter::backend::{Claim, ImportedOrigin, OriginStore, Refusal, StoreOptions, VisitStore};
 use lamplighter::model::{ListerKey, Outcome, Timestamp, VisitId, VisitStatus, VisitToken, VisitType};
 use lamplighter::policy::{Oldest, Policies};
+use random::Random;
 use server::Schemas;
 
 const NAME: &str = "what_one_process_does";
@@ -38,19 +41,6 @@ fn now() -> Timestamp {
 
 fn policies() -> StoreOptions {
     StoreOptions::default().with_policies(Policies::all(Oldest))
-}
-
-/// `SplitMix64`.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % bound
-    }
 }
 
 /// One process: begins when it is told a line, and goes on until it is killed. What it holds it writes
