@@ -15,41 +15,20 @@
 # Needs cgit, lighttpd, git and curl. As root it installs the first two where they are missing.
 set -eu
 
-fail() {
-    echo "cgit.sh: $*" >&2
-    exit 1
-}
-
 . "$(dirname "$0")/lib.sh"
 
-[ $# -eq 2 ] || fail "usage: cgit.sh DIR PORT"
-case $2 in '' | *[!0-9]*) fail "PORT must be a number, not '$2'" ;; esac
-mkdir -p "$1" || fail "cannot make the directory $1"
-dir=$(cd "$1" && pwd)
-port=$2
+begin "$@"
 cgi=/usr/lib/cgit/cgit.cgi
 
-command -v git >/dev/null || fail "git is missing"
-command -v curl >/dev/null || fail "curl is missing"
-backend=$(git --exec-path)/git-http-backend
-[ -x "$backend" ] || fail "git is without its http-backend: $backend is not there"
+needs_git
 if [ "$port" != 0 ] && { [ ! -x "$cgi" ] || ! PATH=$PATH:/usr/sbin command -v lighttpd >/dev/null; }; then
-    [ "$(id -u)" = 0 ] || fail "cgit and lighttpd are missing (apt-get install cgit lighttpd), and only root may install them"
-    command -v apt-get >/dev/null || fail "cgit and lighttpd are missing, and there is no apt-get to install them"
-    export DEBIAN_FRONTEND=noninteractive
-    # The packages start a server of their own on port 80 where an init system lets them.
-    { apt-get install -y --no-install-recommends cgit lighttpd ||
-        { apt-get update && apt-get install -y --no-install-recommends cgit lighttpd; }; } \
-        >"$dir/apt.log" 2>&1 || fail "apt-get could not install cgit and lighttpd: see $dir/apt.log"
+    install_debian "cgit and lighttpd" cgit lighttpd
     [ -x "$cgi" ] || fail "cgit was installed, but $cgi is not there"
 fi
 
 # ---- the repositories ---------------------------------------------------------------------------
 
-# Neither the user's configuration nor the clock may change what is made.
-export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null HOME="$dir" LC_ALL=C.UTF-8
-export GIT_AUTHOR_NAME="Ada Lamp" GIT_AUTHOR_EMAIL=ada@example.org
-export GIT_COMMITTER_NAME="$GIT_AUTHOR_NAME" GIT_COMMITTER_EMAIL="$GIT_AUTHOR_EMAIL"
+as_ada
 day=1700000000 # 2023-11-14T22:13:20Z; each repository is a day and a bit later
 
 # make PATH BRANCH DATED DESCRIPTION
@@ -64,10 +43,7 @@ make() {
         git init -q --bare --initial-branch="$2" "$repo"
         if [ -n "$4" ]; then printf '%s\n' "$4" >"$repo/description"; fi
         if [ "$3" != empty ]; then
-            tree=$(git -C "$repo" mktree </dev/null)
-            commit=$(GIT_AUTHOR_DATE="$day +0100" GIT_COMMITTER_DATE="$day +0100" \
-                git -C "$repo" commit-tree -m "First commit of $1" "$tree")
-            git -C "$repo" update-ref "refs/heads/$2" "$commit"
+            first_commit "$1" "$2"
         fi
     }
     date=-

@@ -13,27 +13,12 @@
 # Needs fossil and curl. As root it installs the first where it is missing.
 set -eu
 
-fail() {
-    echo "fossil.sh: $*" >&2
-    exit 1
-}
-
 . "$(dirname "$0")/lib.sh"
 
-[ $# -eq 2 ] || fail "usage: fossil.sh DIR PORT"
-case $2 in '' | *[!0-9]*) fail "PORT must be a number, not '$2'" ;; esac
-mkdir -p "$1" || fail "cannot make the directory $1"
-dir=$(cd "$1" && pwd)
-port=$2
+begin "$@"
 
-command -v curl >/dev/null || fail "curl is missing"
 if ! command -v fossil >/dev/null; then
-    [ "$(id -u)" = 0 ] || fail "Fossil is missing (apt-get install fossil), and only root may install it"
-    command -v apt-get >/dev/null || fail "Fossil is missing, and there is no apt-get to install it"
-    export DEBIAN_FRONTEND=noninteractive
-    { apt-get install -y --no-install-recommends fossil ||
-        { apt-get update && apt-get install -y --no-install-recommends fossil; }; } \
-        >"$dir/apt.log" 2>&1 || fail "apt-get could not install fossil: see $dir/apt.log"
+    install_debian Fossil fossil
     command -v fossil >/dev/null || fail "fossil was installed, but is not there"
 fi
 

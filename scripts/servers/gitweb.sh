@@ -15,42 +15,20 @@
 # Needs gitweb, lighttpd, git and curl. As root it installs the first two where they are missing.
 set -eu
 
-fail() {
-    echo "gitweb.sh: $*" >&2
-    exit 1
-}
-
 . "$(dirname "$0")/lib.sh"
 
-[ $# -eq 2 ] || fail "usage: gitweb.sh DIR PORT"
-case $2 in '' | *[!0-9]*) fail "PORT must be a number, not '$2'" ;; esac
-mkdir -p "$1" || fail "cannot make the directory $1"
-dir=$(cd "$1" && pwd)
-port=$2
+begin "$@"
 cgi=/usr/share/gitweb/gitweb.cgi
 
-command -v git >/dev/null || fail "git is missing"
-command -v curl >/dev/null || fail "curl is missing"
-backend=$(git --exec-path)/git-http-backend
-[ -x "$backend" ] || fail "git is without its http-backend: $backend is not there"
+needs_git
 if [ "$port" != 0 ] && { [ ! -x "$cgi" ] || ! perl -MCGI -e 1 2>/dev/null || ! PATH=$PATH:/usr/sbin command -v lighttpd >/dev/null; }; then
-    packages="gitweb libcgi-pm-perl lighttpd"
-    [ "$(id -u)" = 0 ] || fail "gitweb or lighttpd is missing (apt-get install $packages), and only root may install them"
-    command -v apt-get >/dev/null || fail "gitweb or lighttpd is missing, and there is no apt-get to install them"
-    export DEBIAN_FRONTEND=noninteractive
-    # shellcheck disable=SC2086 # They are several.
-    { apt-get install -y --no-install-recommends $packages ||
-        { apt-get update && apt-get install -y --no-install-recommends $packages; }; } \
-        >"$dir/apt.log" 2>&1 || fail "apt-get could not install $packages: see $dir/apt.log"
+    install_debian "gitweb or lighttpd" gitweb libcgi-pm-perl lighttpd
     [ -x "$cgi" ] || fail "gitweb was installed, but $cgi is not there"
 fi
 
 # ---- the repositories ---------------------------------------------------------------------------
 
-# Neither the user's configuration nor the clock may change what is made.
-export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null HOME="$dir" LC_ALL=C.UTF-8
-export GIT_AUTHOR_NAME="Ada Lamp" GIT_AUTHOR_EMAIL=ada@example.org
-export GIT_COMMITTER_NAME="$GIT_AUTHOR_NAME" GIT_COMMITTER_EMAIL="$GIT_AUTHOR_EMAIL"
+as_ada
 day=1600000000 # 2020-09-13T12:26:40Z; each repository is a month and a bit later
 
 # make PATH KIND DESCRIPTION
@@ -64,10 +42,7 @@ make() {
         printf '%s\n' "$3" >"$repo/description"
         git -C "$repo" config gitweb.owner "Zoë Müller"
         if [ "$2" = full ]; then
-            tree=$(git -C "$repo" mktree </dev/null)
-            commit=$(GIT_AUTHOR_DATE="$day +0100" GIT_COMMITTER_DATE="$day +0100" \
-                git -C "$repo" commit-tree -m "First commit of $1" "$tree")
-            git -C "$repo" update-ref refs/heads/main "$commit"
+            first_commit "$1" main
         fi
     }
     date=-

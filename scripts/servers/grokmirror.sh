@@ -15,32 +15,15 @@
 # installed into a folder of its own, DIR/venv (or the one that GROKMIRROR_VENV names, which is kept for later).
 set -eu
 
-fail() {
-    echo "grokmirror.sh: $*" >&2
-    exit 1
-}
-
 . "$(dirname "$0")/lib.sh"
 
-[ $# -eq 2 ] || fail "usage: grokmirror.sh DIR PORT"
-case $2 in '' | *[!0-9]*) fail "PORT must be a number, not '$2'" ;; esac
-mkdir -p "$1" || fail "cannot make the directory $1"
-dir=$(cd "$1" && pwd)
-port=$2
+begin "$@"
 version=2.0.12
 
-command -v git >/dev/null || fail "git is missing"
-command -v curl >/dev/null || fail "curl is missing"
-backend=$(git --exec-path)/git-http-backend
-[ -x "$backend" ] || fail "git is without its http-backend: $backend is not there"
+needs_git
 PATH=$PATH:/usr/sbin
 if [ "$port" != 0 ] && ! command -v lighttpd >/dev/null; then
-    [ "$(id -u)" = 0 ] || fail "lighttpd is missing (apt-get install lighttpd), and only root may install it"
-    command -v apt-get >/dev/null || fail "lighttpd is missing, and there is no apt-get to install it"
-    export DEBIAN_FRONTEND=noninteractive
-    { apt-get install -y --no-install-recommends lighttpd ||
-        { apt-get update && apt-get install -y --no-install-recommends lighttpd; }; } \
-        >"$dir/apt.log" 2>&1 || fail "apt-get could not install lighttpd: see $dir/apt.log"
+    install_debian lighttpd lighttpd
 fi
 manifest=$(command -v grok-manifest || true)
 if [ -z "$manifest" ]; then
@@ -54,9 +37,7 @@ fi
 
 # ---- the repositories ---------------------------------------------------------------------------
 
-export GIT_CONFIG_NOSYSTEM=1 GIT_CONFIG_GLOBAL=/dev/null HOME="$dir" LC_ALL=C.UTF-8
-export GIT_AUTHOR_NAME="Ada Lamp" GIT_AUTHOR_EMAIL=ada@example.org
-export GIT_COMMITTER_NAME="$GIT_AUTHOR_NAME" GIT_COMMITTER_EMAIL="$GIT_AUTHOR_EMAIL"
+as_ada
 day=1700000000 # 2023-11-14T22:13:20Z; each repository is a day and a bit later
 
 # make PATH [SHARED]: with a commit of its own; SHARED is the repository whose objects it borrows.
@@ -67,10 +48,7 @@ make() {
         git init -q --bare --initial-branch=main "$repo"
         printf '%s\n' "What $1 is" >"$repo/description"
         if [ $# -gt 1 ]; then printf '%s\n' "$dir/git/$2/objects" >"$repo/objects/info/alternates"; fi
-        tree=$(git -C "$repo" mktree </dev/null)
-        commit=$(GIT_AUTHOR_DATE="$day +0100" GIT_COMMITTER_DATE="$day +0100" \
-            git -C "$repo" commit-tree -m "First commit of $1" "$tree")
-        git -C "$repo" update-ref refs/heads/main "$commit"
+        first_commit "$1" main
     }
     printf '%s\t%s\t%s\n' "$1" "$(date -u -d "@$day" +%Y-%m-%dT%H:%M:%SZ)" "${2:--}" >>"$dir/repositories.new"
 }

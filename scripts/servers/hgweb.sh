@@ -14,28 +14,13 @@
 # Needs hg (Mercurial; HG names another one), its Python and curl. As root it installs Debian's where it is missing.
 set -eu
 
-fail() {
-    echo "hgweb.sh: $*" >&2
-    exit 1
-}
-
 . "$(dirname "$0")/lib.sh"
 
-[ $# -eq 2 ] || fail "usage: hgweb.sh DIR PORT"
-case $2 in '' | *[!0-9]*) fail "PORT must be a number, not '$2'" ;; esac
-mkdir -p "$1" || fail "cannot make the directory $1"
-dir=$(cd "$1" && pwd)
-port=$2
+begin "$@"
 hg=${HG:-hg}
 
-command -v curl >/dev/null || fail "curl is missing"
 if ! command -v "$hg" >/dev/null; then
-    [ "$(id -u)" = 0 ] || fail "Mercurial is missing (apt-get install mercurial), and only root may install it"
-    command -v apt-get >/dev/null || fail "Mercurial is missing, and there is no apt-get to install it"
-    export DEBIAN_FRONTEND=noninteractive
-    { apt-get install -y --no-install-recommends mercurial ||
-        { apt-get update && apt-get install -y --no-install-recommends mercurial; }; } \
-        >"$dir/apt.log" 2>&1 || fail "apt-get could not install mercurial: see $dir/apt.log"
+    install_debian Mercurial mercurial
     command -v "$hg" >/dev/null || fail "mercurial was installed, but $hg is not there"
 fi
 
