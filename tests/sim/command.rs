@@ -74,11 +74,15 @@ fn a_world_on_a_pipe_gives_the_same_sequence_in_every_process() {
     assert!(!cut.status.success() && cut.stdout.is_empty(), "half a world is none");
 }
 
-/// `LAMPLIGHTER_CHROMIUM` names the browser; `scripts/test` sets it where there is one.
+/// `LAMPLIGHTER_CHROMIUM` names the browser; `scripts/test` sets it where there is one. In CI it must.
 fn browser() -> Option<PathBuf> {
     if let Some(named) = std::env::var_os("LAMPLIGHTER_CHROMIUM").filter(|n| !n.is_empty()) {
         return Some(named.into());
     }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "in CI the page must be opened: LAMPLIGHTER_CHROMIUM names no browser"
+    );
     eprintln!("SKIPPED: no browser (LAMPLIGHTER_CHROMIUM names one)");
     None
 }
